@@ -1,0 +1,148 @@
+"""Moves named tensors of any format into and out of a model.
+
+Everything is checked before the first assignment, so that a refused
+checkpoint leaves the model as it was.
+"""
+
+from collections.abc import Collection, Mapping
+import logging
+import re
+
+import numpy as np
+
+from tf_pof._keras import keras
+from tf_pof.models import weights
+from tf_pof.models.checkpoints import tensor_names
+
+_LOG = logging.getLogger(__name__)
+
+# Layers that come and go together. All other layers are the encoder.
+_GROUPS = {
+    "pooler": r"pooler/",
+    "mlm": r"mlm_|token_embedding/output_bias$",
+    "nsp": r"nsp_logits/",
+    "classifier": r"(pre_)?classifier/",
+    "span": r"span_logits/",
+}
+
+
+def group(path: str) -> str:
+    """ "encoder", "pooler", "mlm", "nsp", "classifier" or "span"."""
+    for name, pattern in _GROUPS.items():
+        if re.match(pattern, path):
+            return name
+    return "encoder"
+
+
+def stored_groups(config, fmt: str, names: Collection[str]) -> set[str]:
+    """The groups of which at least one tensor is among `names`."""
+    return {
+        group(path)
+        for path, row in tensor_names.table(config).items()
+        if getattr(row, fmt) and getattr(row, fmt) in names
+    }
+
+
+def assign(
+    model: keras.Model,
+    fmt: str,
+    stored: Mapping[str, np.ndarray],
+    source: str,
+    may_be_new: Collection[str] = (),
+    may_be_unused: Collection[str] = (),
+    ignored: str = r"$^",
+) -> tuple[str, ...]:
+    """Assigns the tensors of a checkpoint to a model, all or none.
+
+    Args:
+        model: built by `tf_pof.models.bert.build`, possibly pruned.
+        fmt: one of `tensor_names.FORMATS`.
+        stored: tensors under the format's names.
+        source: file or folder, for messages.
+        may_be_new: groups that may be absent as a whole; they keep their
+            random values.
+        may_be_unused: groups that may be stored though the model lacks them.
+        ignored: regular expression of names that are no weights.
+
+    Returns:
+        Our paths of the tensors that kept their random values.
+
+    Raises:
+        ValueError: naming a missing, extra or misshapen tensor.
+    """
+    config = model.config
+    rows = tensor_names.table(config)
+    variables = weights.variables(model)
+    found = stored_groups(config, fmt, stored)
+    new, values, used = [], {}, set()
+    for path, variable in variables.items():
+        row = rows[path]
+        name = getattr(row, fmt)
+        shape = tuple(variable.shape)
+        if not name or name not in stored:
+            if group(path) in may_be_new and group(path) not in found:
+                new.append(path)
+                continue
+            raise ValueError(
+                f"{source} has no tensor {name or path!r}: expected shape "
+                f"{list(tensor_names.stored_shape(row, fmt, shape, config))}."
+            )
+        used.add(name)
+        value = np.asarray(stored[name])
+        expected = tensor_names.stored_shape(row, fmt, shape, config)
+        if value.shape != expected:
+            raise ValueError(
+                f"{source}: tensor {name!r} has shape {list(value.shape)}, "
+                f"but expected {list(expected)}."
+            )
+        values[path] = tensor_names.from_stored(row, fmt, value, shape)
+    known = {getattr(row, fmt): path for path, row in rows.items()}
+    unused = []
+    for name in stored:
+        if name in used or re.search(ignored, name):
+            continue
+        if name not in known or group(known[name]) not in may_be_unused:
+            raise ValueError(
+                f"{source} has an extra tensor {name!r}: a "
+                f"{config.family} model with {config.num_layers} layers and "
+                f"head {model.head!r} has no place for it."
+            )
+        unused.append(name)
+    for path, value in values.items():
+        variables[path].assign(value)
+    if new:
+        _LOG.warning(
+            "%s lacks %s: newly initialised.", source, ", ".join(new)
+        )
+    if unused:
+        _LOG.info("%s: not used: %s.", source, ", ".join(unused))
+    return tuple(new)
+
+
+def extract(
+    model: keras.Model, fmt: str, drop: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """The effective (masked) tensors of a model under a format's names.
+
+    Args:
+        model: built by `tf_pof.models.bert.build`, possibly pruned.
+        fmt: one of `tensor_names.FORMATS`.
+        drop: groups to leave out.
+
+    Raises:
+        ValueError: if the format has no name for one of the tensors.
+    """
+    rows = tensor_names.table(model.config)
+    tensors = {}
+    for path, value in weights.effective(model):
+        if group(path) in drop:
+            continue
+        name = getattr(rows[path], fmt)
+        if not name:
+            raise ValueError(
+                f"The {fmt} format has no name for the tensor {path!r}."
+            )
+        tensors[name] = tensor_names.to_stored(
+            rows[path], fmt, value, model.config
+        )
+    return tensors

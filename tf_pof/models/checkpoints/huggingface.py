@@ -1,0 +1,233 @@
+"""Hugging Face folders: config.json and model.safetensors or tf_model.h5."""
+
+import json
+import os
+import re
+
+import h5py
+import numpy as np
+import safetensors
+from safetensors.numpy import save
+
+from tf_pof._keras import keras
+from tf_pof.models.checkpoints import assign
+from tf_pof.models.checkpoints import tensor_names
+from tf_pof.models.config import BertConfig
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_KERAS_WEIGHTS = "tf_model.h5"
+
+# Buffers, and copies of the token embedding that the MLM decoder is tied to.
+_TIED = r"^(cls\.predictions\.decoder|vocab_projector)\.weight$"
+IGNORED = (
+    r"(^|\.)embeddings\.position_ids$|^cls\.predictions\.decoder\.bias$|"
+    + _TIED
+)
+_HEAD_GROUPS = (("pretraining", "mlm"), ("classifier", "classifier"))
+_CLASSES = {
+    ("bert", None): "BertModel",
+    ("bert", "pretraining"): "BertForPreTraining",
+    ("bert", "classifier"): "BertForSequenceClassification",
+    ("bert", "span"): "BertForQuestionAnswering",
+    ("distilbert", None): "DistilBertModel",
+    ("distilbert", "pretraining"): "DistilBertForMaskedLM",
+    ("distilbert", "classifier"): "DistilBertForSequenceClassification",
+    ("distilbert", "span"): "DistilBertForQuestionAnswering",
+}
+
+
+def read_config(folder: str) -> dict:
+    """The contents of config.json.
+
+    Raises:
+        ValueError: if there is none or it is not a JSON object.
+    """
+    path = os.path.join(folder, CONFIG)
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: not a model folder.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a JSON object.")
+    return config
+
+
+def read_tensors(folder: str) -> tuple[str, dict[str, np.ndarray]]:
+    """The weights file's path and its tensors under normalised names.
+
+    Names get the prefix "bert." or "distilbert." that headless models lack,
+    and "weight"/"bias" for the older "gamma"/"beta". Values are float32.
+
+    Raises:
+        ValueError: if there are no weights, or they cannot be read.
+    """
+    path = os.path.join(folder, WEIGHTS)
+    if os.path.exists(path):
+        tensors = _read_safetensors(path)
+    elif os.path.exists(os.path.join(folder, _INDEX)):
+        path = os.path.join(folder, _INDEX)
+        with open(path, encoding="utf-8") as file:
+            shards = sorted(set(json.load(file)["weight_map"].values()))
+        tensors = {}
+        for shard in shards:
+            tensors.update(_read_safetensors(os.path.join(folder, shard)))
+    elif os.path.exists(os.path.join(folder, _KERAS_WEIGHTS)):
+        path = os.path.join(folder, _KERAS_WEIGHTS)
+        tensors = _read_h5(path)
+    else:
+        raise ValueError(
+            f"{folder} holds no weights: expected {WEIGHTS}, {_INDEX} or "
+            f"{_KERAS_WEIGHTS}."
+        )
+    named = {}
+    for name, value in tensors.items():
+        name = re.sub(r"\.gamma$", ".weight", name)
+        name = re.sub(r"\.beta$", ".bias", name)
+        named[name] = value
+    return path, _with_prefix(named)
+
+
+def _with_prefix(tensors):
+    if any(re.match(r"(distil)?bert\.", name) for name in tensors):
+        return tensors
+    distil = any(name.startswith("transformer.") for name in tensors)
+    prefix = "distilbert." if distil else "bert."
+    return {
+        re.sub(r"^(?=(embeddings|encoder|transformer|pooler)\.)", prefix, name): (
+            value
+        )
+        for name, value in tensors.items()
+    }
+
+
+def _read_safetensors(path):
+    try:
+        # The TensorFlow reader knows bfloat16, numpy's does not.
+        with safetensors.safe_open(path, framework="tf") as file:
+            return {
+                name: _as_float(file.get_tensor(name).numpy())
+                for name in file.keys()
+            }
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from None
+
+
+def _as_float(value):
+    if np.issubdtype(value.dtype, np.integer):
+        return value
+    return value.astype(np.float32)
+
+
+def _read_h5(path):
+    """Tensors of a TFBert*/TFDistilBert* `save_weights` file, HF names.
+
+    Keras names each weight "tf_bert_for_x/bert/encoder/layer_._0/.../kernel:0"
+    with kernels [in, out]; "._" marks a list index.
+    """
+    tensors = {}
+
+    def visit(name, item):
+        if not isinstance(item, h5py.Dataset):
+            return
+        # h5 groups repeat the layer's name before the variable's full name.
+        name = name.split(":")[0]
+        match = re.search(
+            r"/((?:bert|distilbert)/.*|(?:classifier|pre_classifier|"
+            r"qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector)/"
+            r"[a-z_]+|(?:mlm___cls|nsp___cls|cls)/.*)$",
+            name.split("/", 1)[1] if "/" in name else name,
+        )
+        parts = (match.group(1) if match else name).split("/")
+        # "mlm___cls" is how TFBertForPreTraining spells cls.predictions.
+        if parts[0] in ("mlm___cls", "nsp___cls"):
+            parts[0] = "cls"
+        while parts[0] in ("bert", "distilbert") and parts[1] == parts[0]:
+            parts.pop(0)
+        value = np.asarray(item)
+        if parts[-1] == "kernel":
+            parts[-1], value = "weight", value.T
+        elif parts[-1] in ("embeddings", "weight"):
+            parts[-1] = "weight"
+        if parts[:2] == ["cls", "seq_relationship"] or "layer_" not in name:
+            pass
+        tensors[".".join(parts).replace("_._", ".")] = _as_float(value)
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(visit)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from None
+    return tensors
+
+
+def load_into(
+    model: keras.Model,
+    folder: str,
+    may_be_new: tuple[str, ...] = (),
+    may_be_unused: tuple[str, ...] = (),
+    tensors: tuple[str, dict] | None = None,
+) -> tuple[str, ...]:
+    """Assigns a folder's weights to a model; see `assign.assign`.
+
+    Args:
+        model: to be assigned.
+        folder: with weights in one of the three layouts.
+        may_be_new: groups that may be absent as a whole.
+        may_be_unused: groups the model may lack.
+        tensors: result of `read_tensors(folder)` if already at hand.
+
+    Raises:
+        ValueError: naming a missing, extra or misshapen tensor, or an MLM
+            decoder that is not tied to the token embedding.
+    """
+    path, stored = tensors or read_tensors(folder)
+    fmt = tensor_names.hf_format(model.config)
+    words = stored.get(
+        "distilbert.embeddings.word_embeddings.weight"
+        if fmt == "distilbert"
+        else "bert.embeddings.word_embeddings.weight"
+    )
+    for name, value in stored.items():
+        tied = re.search(_TIED, name) and words is not None
+        if tied and not np.array_equal(value, words):
+            raise ValueError(
+                f"{path}: tensor {name!r} differs from the word embeddings, "
+                "but the MLM decoder must be tied to them."
+            )
+    return assign.assign(
+        model, fmt, stored, path, may_be_new, may_be_unused, IGNORED
+    )
+
+
+def stored_head(config: BertConfig, names) -> str | None:
+    """The head whose tensors are among `names`."""
+    groups = assign.stored_groups(config, tensor_names.hf_format(config), names)
+    for head, group in (*_HEAD_GROUPS, ("span", "span")):
+        if group in groups:
+            return head
+    return None
+
+
+def architecture(model: keras.Model) -> str:
+    """The Hugging Face class that reads a model's folder."""
+    family, head = model.config.family, model.head
+    if (family, head) == ("bert", "pretraining") and not model.config.pooler:
+        return "BertForMaskedLM"
+    return _CLASSES[family, head]
+
+
+def to_bytes(model: keras.Model) -> bytes:
+    """The model's effective weights as a safetensors file."""
+    fmt = tensor_names.hf_format(model.config)
+    tensors = assign.extract(model, fmt)
+    if model.head is None:
+        tensors = {
+            re.sub(r"^(distil)?bert\.", "", name): value
+            for name, value in tensors.items()
+        }
+    return save(tensors, metadata={"format": "pt"})

@@ -1,0 +1,265 @@
+"""The model folder: config.json, model.safetensors, vocab.txt, sparsity.json.
+
+Config and weights follow Hugging Face's names and layouts, so that its tools
+read the folder; config.json's "tf_pof" section says what they cannot.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import types
+
+from tf_pof._keras import keras
+from tf_pof.models import bert
+from tf_pof.models.checkpoints import assign
+from tf_pof.models.checkpoints import huggingface
+from tf_pof.models.checkpoints import tensor_names
+from tf_pof.models.config import BertConfig
+
+_ZOO = os.path.join(os.path.dirname(__file__), "zoo")
+_VOCAB = "vocab.txt"
+_SPARSITY = "sparsity.json"
+_VERSION = 1
+_OWN_FIELDS = [field.name for field in dataclasses.fields(BertConfig)]
+
+
+def save(
+    model: keras.Model,
+    path: str | os.PathLike,
+    vocab_file: str | None = None,
+    sparsity: dict | None = None,
+) -> str:
+    """Writes a model folder, replacing an older one, atomically.
+
+    A pruned model is stored with its masks applied.
+
+    Args:
+        model: built by `build` or `load`, possibly pruned.
+        path: of the folder.
+        vocab_file: copied to vocab.txt; by default the model's own.
+        sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
+            schedule, provenance); by default what the model was loaded with.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the path holds something that is not a model folder.
+        OSError: if writing fails; an older folder is then left as it was.
+    """
+    path = os.path.abspath(path)
+    if os.path.exists(path) and not _replaceable(path):
+        raise ValueError(
+            f"{path} exists and is not a model folder: choose another path or "
+            "remove it."
+        )
+    vocab_file = vocab_file or model.vocab_file
+    sparsity = sparsity or getattr(model, "sparsity", None)
+    files = {
+        huggingface.CONFIG: _json(_config_of(model)),
+        huggingface.WEIGHTS: huggingface.to_bytes(model),
+    }
+    if vocab_file:
+        files[_VOCAB] = pathlib.Path(vocab_file).read_bytes()
+    if sparsity:
+        files[_SPARSITY] = _json(dict(sparsity))
+    write_folder(path, files)
+    return path
+
+
+def _json(value):
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _config_of(model):
+    labels = getattr(model, "labels", None) or [
+        f"LABEL_{i}" for i in range(model.num_labels)
+    ]
+    config = {
+        **model.config.to_hf(),
+        "architectures": [huggingface.architecture(model)],
+        "dtype": "float32",
+        "tf_pof": {
+            "version": _VERSION,
+            "head": model.head,
+            "num_labels": model.num_labels,
+            "labels": list(labels),
+            "config": dataclasses.asdict(model.config),
+        },
+    }
+    if model.head == "classifier":
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
+    return config
+
+
+def _replaceable(path):
+    return os.path.isdir(path) and (
+        not os.listdir(path)
+        or os.path.exists(os.path.join(path, huggingface.CONFIG))
+    )
+
+
+def _backup(path):
+    return f"{path}.old"
+
+
+def write_folder(path: str, files: dict[str, bytes]) -> None:
+    """Writes all files or none: a temporary sibling is renamed at the end.
+
+    Directories cannot be replaced in one step: the older folder is first
+    renamed to "<path>.old", where `load` finds it after a crash in between.
+    """
+    parent = os.path.dirname(os.path.abspath(path))
+    os.makedirs(parent, exist_ok=True)
+    temporary = tempfile.mkdtemp(
+        dir=parent, prefix=f".{os.path.basename(path)}.tmp-"
+    )
+    try:
+        for name, contents in files.items():
+            with open(os.path.join(temporary, name), "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o777 & ~_umask())
+        _sync_folder(temporary)
+        backup = _backup(path)
+        if os.path.exists(path):
+            shutil.rmtree(backup, ignore_errors=True)
+            os.rename(path, backup)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if os.path.exists(backup):
+                os.rename(backup, path)
+            raise
+        _sync_folder(parent)
+        shutil.rmtree(backup, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def find(path_or_name: str | os.PathLike) -> str:
+    """The folder of a path or of a bundled model's name.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    path = os.fspath(path_or_name)
+    for candidate in (path, _backup(path), os.path.join(_ZOO, path)):
+        if os.path.isdir(candidate):
+            return candidate
+    bundled = sorted(os.listdir(_ZOO)) if os.path.isdir(_ZOO) else []
+    raise ValueError(
+        f"There is no model folder {path}, nor a bundled model of that name"
+        + (f" ({', '.join(bundled)})." if bundled else ".")
+    )
+
+
+def load(
+    path_or_name: str | os.PathLike,
+    head: str | None = "auto",
+    num_labels: int | None = None,
+    sequence_length: int | None = None,
+    dtype=None,
+    name: str = "bert",
+    **overrides,
+) -> keras.Model:
+    """Loads a model folder, ours or Hugging Face's, or a bundled model.
+
+    A head that the folder lacks gets new weights, which are logged as a
+    warning and listed in the model's attribute `new_weights`.
+
+    Args:
+        path_or_name: a folder, or the name of a bundled model.
+        head: None, "pretraining", "classifier", "span", or "auto" for the
+            head that is stored.
+        num_labels: width of the classifier; by default as stored, else 2.
+        sequence_length: a static seq; None leaves it dynamic.
+        dtype: policy of all layers; None takes Keras' global policy.
+        name: of the Keras model.
+        **overrides: fields of BertConfig, such as dropout.
+
+    Returns:
+        A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
+        path), `sparsity` (None or the contents of sparsity.json), `labels`
+        and `new_weights`.
+
+    Raises:
+        ValueError: naming what is missing or does not fit.
+    """
+    path = find(path_or_name)
+    hf = huggingface.read_config(path)
+    own = hf.get("tf_pof", {})
+    try:
+        config = BertConfig.from_hf(hf)
+        if "config" in own:
+            config = BertConfig(
+                **{k: own["config"][k] for k in _OWN_FIELDS}
+            )
+        source, stored = huggingface.read_tensors(path)
+        fmt = tensor_names.hf_format(config)
+        groups = assign.stored_groups(config, fmt, stored)
+        stored_head = own.get("head", huggingface.stored_head(config, stored))
+        same_head = head in ("auto", stored_head)
+        head = stored_head if head == "auto" else head
+        if not own and config.family == "bert":
+            # Hugging Face's config does not say whether there is a pooler.
+            wanted = not same_head and head in ("pretraining", "classifier")
+            config = dataclasses.replace(
+                config, pooler="pooler" in groups or wanted
+            )
+        config = dataclasses.replace(config, **overrides)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: config.json: {error}.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    labels = own.get("labels") or list(hf.get("id2label", {}).values())
+    if num_labels is None:
+        classifier = stored.get("classifier.weight")
+        num_labels = 2 if classifier is None else len(classifier)
+    model = bert.build(
+        config, head, num_labels, name, sequence_length, dtype
+    )
+    heads = ("mlm", "nsp", "classifier", "span", "pooler")
+    model.new_weights = huggingface.load_into(
+        model,
+        path,
+        may_be_new=() if own and same_head else heads,
+        may_be_unused=() if same_head else heads,
+        tensors=(source, stored),
+    )
+    vocab_file = os.path.join(path, _VOCAB)
+    model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
+    model.labels = tuple(labels) if len(labels) == num_labels else None
+    model.sparsity = _read_sparsity(path)
+    return model
+
+
+def _read_sparsity(folder):
+    path = os.path.join(folder, _SPARSITY)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            # A plain dict would be wrapped and tracked by Keras.
+            return types.MappingProxyType(json.load(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from None
