@@ -1,0 +1,1 @@
+"""Pruning: schedules, patterns, budgets, selection and the layer wrapper."""

@@ -1,0 +1,143 @@
+"""Cloning functional models with layers exchanged, and choosing layers."""
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+
+from tf_pof._keras import keras
+
+import tensorflow as tf
+
+# Heads are task-specific: pruned never, in pre-training and transfer alike.
+_HEADS = re.compile(r"(mlm_|nsp_|span_|classifier)")
+_ATTRIBUTES = ("config", "head", "vocab_file")
+
+
+def scope_of(model: keras.Model):
+    """The scope of the strategy a model lives in, unless one is entered."""
+    if tf.distribute.has_strategy():
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
+
+
+def clone(
+    model: keras.Model,
+    replace: Callable[[keras.layers.Layer], keras.layers.Layer],
+    model_class: type[keras.Model],
+) -> keras.Model:
+    """Rebuilds a functional model on `replace(layer)` for every layer.
+
+    keras.models.clone_model loses the nesting of outputs (lists in dicts, and
+    one-element lists), so the graph is cloned flat and nested again.
+
+    Args:
+        model: functional or built Sequential model, nested ones included.
+        replace: returns the layer itself to share it.
+        model_class: class of the result; nested models stay functional.
+
+    Returns:
+        The clone, with the model's name, config, head and vocab_file.
+
+    Raises:
+        ValueError: if the model is a subclassed one or not built.
+    """
+    if not getattr(model, "_is_graph_network", False):
+        raise ValueError(
+            f"{model.name} is not a functional model, so its layers cannot be "
+            "exchanged: build it with keras.Model(inputs, outputs)."
+        )
+
+    def replace_nested(layer):
+        if not isinstance(layer, keras.Model):
+            return replace(layer)
+        return clone(layer, replace, keras.Model)
+
+    flat = keras.Model(model.inputs, model.outputs, name=model.name)
+    flat = keras.models.clone_model(flat, clone_function=replace_nested)
+    nested = getattr(model, "_nested_inputs", model.inputs)
+    inputs = tf.nest.pack_sequence_as(nested, flat.inputs)
+    nested = getattr(model, "_nested_outputs", model.outputs)
+    outputs = tf.nest.pack_sequence_as(nested, flat.outputs)
+    result = model_class(inputs, outputs, name=model.name)
+    for attribute in _ATTRIBUTES:
+        if hasattr(model, attribute):
+            setattr(result, attribute, getattr(model, attribute))
+    return result
+
+
+def choose(
+    model: keras.Model,
+    prunable: str | Sequence[str] | Callable | None,
+) -> set[keras.layers.Layer]:
+    """The layers of a model that are to be pruned (see `wrapper.prune`).
+
+    Raises:
+        ValueError: if none is chosen, or a listed name does not exist.
+    """
+    layers = _leaves(model)
+    if prunable is None:
+        if getattr(model, "config", None) is not None:
+            from tf_pof.models import bert
+
+            prunable = bert.PRUNABLE
+        else:
+            prunable = _dense_but_outputs(model)
+    if isinstance(prunable, str):
+        chosen = [x for x in layers if re.search(prunable, x.name)]
+        wish = f"matches {prunable!r}"
+    elif callable(prunable):
+        chosen = [x for x in layers if prunable(x)]
+        wish = "is chosen by `prunable`"
+    else:
+        names = {x.name for x in layers}
+        missing = sorted(set(prunable) - names)
+        if missing:
+            raise ValueError(
+                f"{model.name} has no layer {missing[0]!r} to prune."
+            )
+        chosen = [x for x in layers if x.name in set(prunable)]
+        wish = "is listed in `prunable`"
+    if not chosen:
+        raise ValueError(
+            f"No layer of {model.name} {wish}: name its kernels' layers."
+        )
+    return set(chosen)
+
+
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    """Layers of a model and of the models nested in it."""
+    leaves = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            leaves += _leaves(layer)
+        else:
+            leaves.append(layer)
+    return leaves
+
+
+def _dense_but_outputs(model: keras.Model) -> Callable:
+    """The default choice for models that are not ours."""
+    outputs = {_last_weighted(tensor) for tensor in model.outputs}
+
+    def prunable(layer):
+        return (
+            isinstance(layer, keras.layers.Dense)
+            and layer.kernel.shape.rank == 2
+            and layer not in outputs
+            and not _HEADS.match(layer.name)
+        )
+
+    return prunable
+
+
+def _last_weighted(tensor) -> keras.layers.Layer:
+    """The last layer with weights before an output: softmax has none."""
+    layer, node_index, _ = tensor._keras_history
+    while not layer.weights and isinstance(
+        layer.inbound_nodes[node_index].keras_inputs, (list, tuple)
+    ):
+        parents = layer.inbound_nodes[node_index].keras_inputs
+        if len(parents) != 1:
+            break
+        layer, node_index, _ = parents[0]._keras_history
+    return layer
