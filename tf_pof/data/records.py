@@ -1,0 +1,273 @@
+"""The folder of a prepared data set: meta.json, vocab.txt and TFRecord shards.
+
+    meta.json
+    vocab.txt
+    train-00000-of-00016.tfrecord.gz ...
+    validation-00000-of-00001.tfrecord.gz ...
+
+A record is a tf.train.Example with three int64 lists: "token_ids" ([CLS] A
+[SEP] B [SEP], not padded, not masked), "segment_b_start" (index of B's first
+token; the number of tokens if there is no B) and "next_sentence_label" (0: B
+follows A; 1: B comes from another document), the labels of
+google-research/bert.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+VERSION = 1
+SPLITS = ("train", "validation")
+_COMPRESSION = "GZIP"
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingMeta:
+    """What meta.json says of a prepared data set.
+
+    Attributes:
+        version: of the format.
+        sequence_length: most tokens an example has, special tokens included.
+        vocab_size: number of lines of vocab.txt.
+        vocab_sha256: hex digest of vocab.txt.
+        lowercase: whether the tokenizer lower-cased and stripped accents.
+        whole_word_masking: whether masking is to take whole words.
+        seed: of the pairs, the split and the shuffling.
+        num_train, num_validation: examples of each split.
+        train_shards, validation_shards: file names.
+        train_counts, validation_counts: examples of each shard.
+        train_bytes, validation_bytes: size of each shard's file.
+        statistics: counts of documents, sentences, tokens and text bytes.
+        arguments: the arguments of the preparation, for the record.
+    """
+
+    version: int
+    sequence_length: int
+    vocab_size: int
+    vocab_sha256: str
+    lowercase: bool
+    whole_word_masking: bool
+    seed: int
+    num_train: int
+    num_validation: int
+    train_shards: list[str]
+    validation_shards: list[str]
+    train_counts: list[int]
+    validation_counts: list[int]
+    train_bytes: list[int]
+    validation_bytes: list[int]
+    statistics: dict
+    arguments: dict
+
+    def shards(self, split: str) -> list[tuple[str, int, int]]:
+        """Returns (file name, examples, bytes) of each shard of a split.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(
+                f'There is no split "{split}": choose train or validation.'
+            )
+        columns = (f"{split}_shards", f"{split}_counts", f"{split}_bytes")
+        return list(zip(*(getattr(self, column) for column in columns)))
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """Returns the file name of shard `index` of `count`."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord.gz"
+
+
+def write_meta(folder: str, meta: PretrainingMeta) -> None:
+    """Writes meta.json under a temporary name, then renames it."""
+    path = os.path.join(folder, "meta.json")
+    with tf.io.gfile.GFile(path + ".tmp", "w") as file:
+        file.write(json.dumps(dataclasses.asdict(meta), indent=2) + "\n")
+    tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+
+
+def read_meta(folder: str) -> PretrainingMeta:
+    """Reads meta.json of a prepared data set.
+
+    Raises:
+        ValueError: if it is missing, not readable, of another version or
+            lacks a field.
+    """
+    path = os.path.join(folder, "meta.json")
+    advice = "make the data set with prepare_data."
+    try:
+        with tf.io.gfile.GFile(path, "r") as file:
+            values = json.loads(file.read())
+    except tf.errors.NotFoundError:
+        raise ValueError(
+            f"{folder} is not a prepared data set (it has no meta.json): "
+            f"{advice}"
+        ) from None
+    except (ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): {advice}") from None
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise ValueError(
+            f"{path} is not of version {VERSION} of the format: {advice}"
+        )
+    names = [field.name for field in dataclasses.fields(PretrainingMeta)]
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: {advice}")
+    return PretrainingMeta(**{name: values[name] for name in names})
+
+
+def read_vocab_sha256(folder: str) -> str:
+    """Returns the hex digest of the folder's vocab.txt."""
+    path = os.path.join(folder, "vocab.txt")
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except tf.errors.NotFoundError:
+        raise ValueError(
+            f"{path} is missing: make the data set again with prepare_data."
+        ) from None
+
+
+def check_vocabulary(folder: str, vocab_sha256: str, owner: str) -> None:
+    """Checks that a data set has the vocabulary of a model.
+
+    Args:
+        folder: of the data set.
+        vocab_sha256: hex digest of the model's vocab.txt.
+        owner: what the other vocabulary belongs to, for the message.
+
+    Raises:
+        ValueError: if the vocabularies differ.
+    """
+    meta = read_meta(folder)
+    if meta.vocab_sha256 != vocab_sha256:
+        raise ValueError(
+            f"The data set {folder} was prepared with another vocabulary "
+            f"({meta.vocab_size} tokens, sha256 {meta.vocab_sha256[:12]}...) "
+            f"than {owner} has (sha256 {vocab_sha256[:12]}...): prepare the "
+            "data again with --vocab of the model."
+        )
+
+
+def verify(folder: str, deep: bool = False) -> PretrainingMeta:
+    """Checks that every file of a data set is there and whole.
+
+    Args:
+        folder: of the data set.
+        deep: also read every record and count them (minutes for gigabytes)
+            instead of comparing the sizes of the files only.
+
+    Returns:
+        The meta data.
+
+    Raises:
+        ValueError: naming the first file that is missing, truncated or
+            corrupt.
+    """
+    meta = read_meta(folder)
+    if read_vocab_sha256(folder) != meta.vocab_sha256:
+        raise ValueError(
+            f"{os.path.join(folder, 'vocab.txt')} is not the vocabulary that "
+            "the data set was prepared with (its sha256 is not the one in "
+            "meta.json): put it back or run prepare_data again."
+        )
+    for split in SPLITS:
+        for name, count, size in meta.shards(split):
+            path = os.path.join(folder, name)
+            if not tf.io.gfile.exists(path):
+                raise ValueError(
+                    f"The shard {path} is missing: copy the data set again "
+                    "or run prepare_data again."
+                )
+            found = tf.io.gfile.stat(path).length
+            if found != size:
+                raise ValueError(
+                    f"The shard {path} has {found} bytes instead of {size}: "
+                    "it is truncated or changed, copy the data set again or "
+                    "run prepare_data again."
+                )
+            if deep:
+                _check_records(path, count)
+    return meta
+
+
+def _check_records(path: str, count: int) -> None:
+    found = 0
+    try:
+        for _ in tf.data.TFRecordDataset(path, _COMPRESSION).batch(1024):
+            found += int(_.shape[0])
+    except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
+        found = -1
+    if found != count:
+        raise ValueError(
+            f"The shard {path} is corrupt"
+            + (f" ({found} records instead of {count})" if found >= 0 else "")
+            + ": copy the data set again or run prepare_data again."
+        )
+
+
+@contextlib.contextmanager
+def readable_errors(folder: str):
+    """Turns TensorFlow's data-loss error into one that names the file.
+
+    Use it around the loop that reads `inputs.pretraining_dataset`:
+
+        with records.readable_errors(folder):
+            for x, y in dataset: ...
+
+    Raises:
+        ValueError: naming the corrupt shard.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        verify(folder, deep=True)
+        raise ValueError(
+            f"A record of {folder} cannot be read ({error.message}): copy "
+            "the data set again or run prepare_data again."
+        ) from error
+
+
+def write_shard(
+    path: str,
+    token_ids: np.ndarray,
+    lengths: np.ndarray,
+    segment_b_start: np.ndarray,
+    next_sentence_label: np.ndarray,
+) -> None:
+    """Writes examples as one compressed TFRecord file.
+
+    Compression level 1: three times as fast as the default for 8 % more
+    bytes.
+
+    Args:
+        path: of the file.
+        token_ids: [sum(lengths)] ids of all examples, one after another.
+        lengths: [n] number of tokens of each.
+        segment_b_start: [n].
+        next_sentence_label: [n].
+    """
+    options = tf.io.TFRecordOptions(
+        compression_type=_COMPRESSION, compression_level=1
+    )
+    ids = token_ids.tolist()
+    start = 0
+    with tf.io.TFRecordWriter(path, options) as writer:
+        for length, b_start, label in zip(
+            lengths.tolist(), segment_b_start.tolist(),
+            next_sentence_label.tolist(),
+        ):
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["token_ids"].int64_list.value.extend(
+                ids[start : start + length]
+            )
+            feature["segment_b_start"].int64_list.value.append(b_start)
+            feature["next_sentence_label"].int64_list.value.append(label)
+            writer.write(example.SerializeToString(deterministic=True))
+            start += length
