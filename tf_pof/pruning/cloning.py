@@ -10,7 +10,7 @@ import tensorflow as tf
 
 # Heads are task-specific: pruned never, in pre-training and transfer alike.
 _HEADS = re.compile(r"(mlm_|nsp_|span_|classifier)")
-_ATTRIBUTES = ("config", "head", "vocab_file")
+_ATTRIBUTES = ("config", "head", "num_labels", "vocab_file")
 
 
 def scope_of(model: keras.Model):
@@ -36,7 +36,7 @@ def clone(
         model_class: class of the result; nested models stay functional.
 
     Returns:
-        The clone, with the model's name, config, head and vocab_file.
+        The clone, with the model's name, config, head, num_labels and vocab_file.
 
     Raises:
         ValueError: if the model is a subclassed one or not built.
@@ -72,9 +72,14 @@ def choose(
     """The layers of a model that are to be pruned (see `wrapper.prune`).
 
     Raises:
-        ValueError: if none is chosen, or a listed name does not exist.
+        ValueError: if none is chosen, a listed name does not exist, or the
+            model has wrappers already.
     """
     layers = _leaves(model)
+    if any(hasattr(x, "pruning_vars") for x in layers):
+        raise ValueError(
+            f"{model.name} is pruned already: use tf_pof.strip(model) first."
+        )
     if prunable is None:
         if getattr(model, "config", None) is not None:
             from tf_pof.models import bert

@@ -142,7 +142,7 @@ class Pattern:
         # comparisons of whole planes beat a sort along a strided axis.
         live = np.empty(padded.shape, bool)
         for i in range(self.m):
-            rank = np.zeros((groups, outputs), np.int8)
+            rank = np.zeros((groups, outputs), np.int32)
             for j in range(self.m):
                 if j < i:
                     rank += padded[:, j] <= padded[:, i]

@@ -58,29 +58,13 @@ class Pruner:
             )
         groups = {}
         for wrapper in wrappers:
-            settings = wrapper.get_config()
-            key = json.dumps(
-                [
-                    settings[name]
-                    for name in (
-                        "pruning_schedule",
-                        "pattern",
-                        "budget",
-                        "saliency",
-                    )
-                ],
-                sort_keys=True,
-                default=str,
-            )
+            settings = (wrapper.pattern, wrapper.budget, wrapper.saliency)
+            # A reloaded model has one schedule object a wrapper, all alike.
+            schedule = wrapper.pruning_schedule
+            config = json.dumps(schedule.get_config(), default=str)
             group = groups.setdefault(
-                key,
-                _Group(
-                    wrapper.pruning_schedule,
-                    wrapper.pattern,
-                    wrapper.budget,
-                    wrapper.saliency,
-                    [],
-                ),
+                (type(schedule), config, settings),
+                _Group(schedule, *settings, []),
             )
             for name, variables in zip(
                 wrapper.weight_names, wrapper.pruning_vars

@@ -7,6 +7,7 @@ ramp, then re-selection at the final sparsity, then frozen masks.
 
 import numbers
 
+from absl import logging
 from tf_pof._keras import keras
 
 import numpy as np
@@ -189,6 +190,7 @@ def check(schedule: PruningSchedule) -> None:
 
     TF-MOT selects at begin_step + i * frequency only, so a PolynomialDecay
     whose frequency is longer than its range stays at its initial sparsity.
+    One that stops short of its target is worth a warning.
 
     Raises:
         ValueError: if the last selection inside begin_step..end_step is at
@@ -202,9 +204,19 @@ def check(schedule: PruningSchedule) -> None:
     last = begin + (end - begin) // frequency * frequency
     if isinstance(schedule, PruneOnceSchedule):
         last = end
-    if evaluate(schedule, last)[1] == 0:
+    reached = evaluate(schedule, last)[1]
+    if reached == 0:
         raise ValueError(
             f"The schedule's frequency {frequency} never hits inside steps "
             f"{begin + 1}..{end}, so the sparsity would stay 0 instead of "
             f"reaching {target}: lower the frequency."
+        )
+    if reached < target:
+        logging.warning(
+            "The schedule's last selection is at step %d and sparsity %.4f, "
+            "short of %g: let frequency %d divide end_step - begin_step.",
+            last,
+            reached,
+            target,
+            frequency,
         )
