@@ -1,0 +1,99 @@
+"""What every command shares: flagfiles by bare name, quiet logs, errors."""
+
+import importlib.resources
+import os
+import sys
+import warnings
+
+from absl import app, flags, logging
+
+
+def run(main) -> None:
+    """Runs `main(argv)` as a command.
+
+    A bare name on --flagfile that is not in the current folder is looked for
+    among the package's recipes. TensorFlow's log noise is silenced (unless
+    TF_CPP_MIN_LOG_LEVEL is set). Bad usage ends with exit code 2, and a
+    ValueError or OSError with its one sentence and exit code 1.
+    """
+    silence()
+    app.run(lambda argv: sys.exit(guarded(main, argv)), flags_parser=_parse)
+
+
+def silence() -> None:
+    """Quiets TensorFlow and its dependencies; errors still show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.set_stderrthreshold("error")
+
+
+def guarded(main, argv) -> int:
+    """Calls `main(argv)`; returns the exit code, having printed any error."""
+    try:
+        return main(argv) or 0
+    except (app.UsageError, flags.Error) as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 1)
+    except (ValueError, OSError) as error:
+        if os.environ.get("TF_POF_TRACEBACK"):
+            raise
+        return _fail(error, 1)
+
+
+def recipe_path(name: str) -> str:
+    """The path of a flagfile: as given, or of the package's recipe.
+
+    Raises:
+        app.UsageError: if there is neither, naming the recipes.
+    """
+    if os.path.exists(name):
+        return name
+    recipes = importlib.resources.files("tf_pof") / "flags"
+    if os.sep not in name and (recipes / name).is_file():
+        return str(recipes / name)
+    known = sorted(r.name for r in recipes.iterdir() if r.suffix == ".flags")
+    raise app.UsageError(
+        f"There is no flagfile {name}; the recipes are {', '.join(known)}."
+    )
+
+
+def require_flags(*names: str) -> None:
+    """Raises app.UsageError naming those flags that have no value."""
+    missing = [f"--{n}" for n in names if flags.FLAGS[n].value in (None, [])]
+    if missing:
+        raise app.UsageError(
+            f"{' and '.join(missing)} must be given: "
+            + " ".join(f"{f[2:]}: {flags.FLAGS[f[2:]].help}" for f in missing)
+        )
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(_with_recipe_paths(argv))
+    except (flags.Error, app.UsageError) as error:
+        sys.exit(_fail(error, 2))
+
+
+def _with_recipe_paths(argv):
+    result, awaits_path = [], False
+    for i, arg in enumerate(argv):
+        if arg == "--":
+            return result + argv[i:]
+        option = arg.lstrip("-")
+        if awaits_path:
+            arg, awaits_path = recipe_path(arg), False
+        elif i and arg != option and option == "flagfile":
+            awaits_path = True
+        elif i and arg != option and option.startswith("flagfile="):
+            arg = "--flagfile=" + recipe_path(option.partition("=")[2])
+        result.append(arg)
+    return result
+
+
+def _fail(error, code: int) -> int:
+    name = os.path.basename(sys.argv[0]).removesuffix(".py")
+    print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
