@@ -18,9 +18,10 @@ tf_pof_suits() {
 }
 
 tf_pof_find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}
-  do
+  local candidate candidates
+  candidates=(python3 python3.13 python3.12 python3.11 python)
+  [[ -n ${PYTHON:-} ]] && candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     if tf_pof_suits "$candidate"; then
       printf '%s\n' "$candidate"
       return
@@ -62,7 +63,7 @@ has no venv module; install it (on Debian and Ubuntu: apt install python3-venv)"
   fi
   printf 'tf_pof: installing into .venv (3 GB; minutes at first start)\n' >&2
   "$venv_python" -m pip install --editable "$what" >"$log" 2>&1 ||
-    tf_pof_fail "the installation failed ($(grep -m1 '^ERROR' "$log")); \
+    tf_pof_fail "the installation failed ($(grep -m1 -o 'ERROR: .*' "$log")); \
 the whole log is $log"
   tf_pof_stamp >"$tf_pof_root/.venv/tf_pof-${tf_pof_extra:-base}.stamp"
 }

@@ -234,3 +234,27 @@ def test_every_entry_point_has_its_launcher_and_module():
         assert os.access(launcher, os.X_OK)
         assert f"-m tf_pof.cli.{module} " in launcher.read_text()
         assert "def run(" in (PACKAGE / "cli" / f"{module}.py").read_text()
+
+
+def test_readme_example_runs(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    import tf_pof
+
+    text = (ROOT / "README.md").read_text()
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    config = tf_pof.BertConfig.preset(
+        "bert_tiny", vocabulary_size=50, max_sequence_length=8
+    )
+    monkeypatch.chdir(tmp_path)
+    tf_pof.save(tf_pof.build(config, head="classifier"), "my_bert")
+    inputs = {
+        "token_ids": tf.ones([4, 8], tf.int32),
+        "segment_ids": tf.zeros([4, 8], tf.int32),
+        "padding_mask": tf.ones([4, 8], tf.int32),
+    }
+    labels = tf.constant([0, 1, 0, 1])
+    train_ds = tf.data.Dataset.from_tensor_slices((inputs, labels)).batch(2)
+    exec(compile(example, "README.md", "exec"), {"train_ds": train_ds})
+    loaded = tf_pof.load("sparse_model")
+    assert loaded.head == "classifier"
