@@ -238,12 +238,11 @@ def load(
     model = bert.build(
         config, head, num_labels, name, sequence_length, dtype
     )
-    heads = ("mlm", "nsp", "classifier", "span", "pooler")
     model.new_weights = huggingface.load_into(
         model,
         path,
-        may_be_new=() if own and same_head else heads,
-        may_be_unused=() if same_head else heads,
+        may_be_new=() if own and same_head else assign.HEADS,
+        may_be_unused=() if same_head else assign.HEADS,
         tensors=(source, stored),
     )
     vocab_file = os.path.join(path, _VOCAB)

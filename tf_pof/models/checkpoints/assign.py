@@ -24,6 +24,14 @@ _GROUPS = {
     "classifier": r"(pre_)?classifier/",
     "span": r"span_logits/",
 }
+# Groups that a checkpoint of the bare encoder may lack.
+HEADS = tuple(_GROUPS)
+# Head of a model: the group that shows that a checkpoint has it.
+HEAD_GROUPS = {
+    "pretraining": "mlm",
+    "classifier": "classifier",
+    "span": "span",
+}
 
 
 def group(path: str) -> str:

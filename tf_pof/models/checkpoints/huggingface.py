@@ -25,7 +25,6 @@ IGNORED = (
     r"(^|\.)embeddings\.position_ids$|^cls\.predictions\.decoder\.bias$|"
     + _TIED
 )
-_HEAD_GROUPS = (("pretraining", "mlm"), ("classifier", "classifier"))
 _CLASSES = {
     ("bert", None): "BertModel",
     ("bert", "pretraining"): "BertForPreTraining",
@@ -124,37 +123,25 @@ def _as_float(value):
 
 
 def _read_h5(path):
-    """Tensors of a TFBert*/TFDistilBert* `save_weights` file, HF names.
+    """Tensors of a `TFBert*` or `TFDistilBert*` weights file.
 
-    Keras names each weight "tf_bert_for_x/bert/encoder/layer_._0/.../kernel:0"
-    with kernels [in, out]; "._" marks a list index.
+    A dataset is called "<top layer>/<model>/<layer>/.../kernel:0", where
+    "layer_._0" is list item 0 and kernels are [in, out].
     """
     tensors = {}
 
     def visit(name, item):
         if not isinstance(item, h5py.Dataset):
             return
-        # h5 groups repeat the layer's name before the variable's full name.
-        name = name.split(":")[0]
-        match = re.search(
-            r"/((?:bert|distilbert)/.*|(?:classifier|pre_classifier|"
-            r"qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector)/"
-            r"[a-z_]+|(?:mlm___cls|nsp___cls|cls)/.*)$",
-            name.split("/", 1)[1] if "/" in name else name,
-        )
-        parts = (match.group(1) if match else name).split("/")
-        # "mlm___cls" is how TFBertForPreTraining spells cls.predictions.
-        if parts[0] in ("mlm___cls", "nsp___cls"):
-            parts[0] = "cls"
-        while parts[0] in ("bert", "distilbert") and parts[1] == parts[0]:
-            parts.pop(0)
+        # Headless models have "bert/tf_bert_model/bert/...", others may put
+        # their head's name, "mlm___cls", in place of "cls".
+        parts = name.split(":")[0].split("/")[2:]
+        parts[0] = re.sub(r"^(mlm|nsp)___", "", parts[0])
         value = np.asarray(item)
         if parts[-1] == "kernel":
-            parts[-1], value = "weight", value.T
-        elif parts[-1] in ("embeddings", "weight"):
+            value = value.T
+        if parts[-1] in ("kernel", "embeddings"):
             parts[-1] = "weight"
-        if parts[:2] == ["cls", "seq_relationship"] or "layer_" not in name:
-            pass
         tensors[".".join(parts).replace("_._", ".")] = _as_float(value)
 
     try:
@@ -207,7 +194,7 @@ def load_into(
 def stored_head(config: BertConfig, names) -> str | None:
     """The head whose tensors are among `names`."""
     groups = assign.stored_groups(config, tensor_names.hf_format(config), names)
-    for head, group in (*_HEAD_GROUPS, ("span", "span")):
+    for head, group in assign.HEAD_GROUPS.items():
         if group in groups:
             return head
     return None

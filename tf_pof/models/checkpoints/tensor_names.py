@@ -3,6 +3,10 @@
 A row holds our path, the kind of tensor, and the tensor's name in each format
 ("" where the format has no such tensor). The kind decides the layout:
 
+"hf" and "distilbert" are Hugging Face's names, "google" those of TF1
+checkpoints, "tf2" the Model Garden's (below the encoder or beside it), and
+"keras_nlp" the attribute path in a backbone, with the index of the weight.
+
   kind     ours                  hf, distilbert   google        keras_nlp, tf2
   table    [rows, hidden]        same             same          same
   vector   [n]                   same             same          same
@@ -82,12 +86,14 @@ def _encoder(num_layers):
             else "",
             f"bert/embeddings/{torch}_embeddings",
             f"{ours}_embedding/0",
-            f"{tf2}/embeddings",
+            f"layer_with_weights-{index}/embeddings",
         )
-        for ours, torch, tf2 in (
-            ("token", "word", "_embedding_layer"),
-            ("position", "position", "_position_embedding_layer"),
-            ("segment", "token_type", "_type_embedding_layer"),
+        for index, (ours, torch) in enumerate(
+            (
+                ("token", "word"),
+                ("position", "position"),
+                ("segment", "token_type"),
+            )
         )
     ]
     rows += _norm(
@@ -96,7 +102,7 @@ def _encoder(num_layers):
         "distilbert.embeddings.LayerNorm",
         "bert/embeddings/LayerNorm",
         "embeddings_layer_norm",
-        "_embedding_norm_layer",
+        "layer_with_weights-3",
     )
     for i in range(num_layers):
         ours = f"layer_{i}"
@@ -104,7 +110,7 @@ def _encoder(num_layers):
         distil = f"distilbert.transformer.layer.{i}"
         google = f"bert/encoder/layer_{i}"
         nlp = f"transformer_layer_{i}"
-        tf2 = f"_transformer_layers/{i}"
+        tf2 = f"layer_with_weights-{i + 4}"
         for part in ("query", "key", "value"):
             rows += _dense(
                 f"{ours}_{part}",
@@ -161,7 +167,7 @@ def _encoder(num_layers):
     return rows
 
 
-def _heads():
+def _heads(num_layers):
     return [
         *_dense(
             "pooler",
@@ -170,7 +176,7 @@ def _heads():
             "",
             "bert/pooler/dense",
             "pooled_dense",
-            "_pooler_layer",
+            f"layer_with_weights-{num_layers + 4}",
         ),
         *_dense(
             "mlm_dense",
@@ -203,7 +209,7 @@ def _heads():
             "cls.seq_relationship",
             "",
             "cls/seq_relationship/output_",
-            "next_sentence..pooled_output/out_proj",
+            "next_sentence..logits",
         ),
         *_dense("pre_classifier", "kernel", "", "pre_classifier", "", "", ""),
         *_logits("classifier", "classifier", "classifier", "output_", ""),
@@ -224,7 +230,7 @@ def _logits(layer, hf, distilbert, google, tf2):
 
 def table(config: BertConfig) -> dict[str, Row]:
     """The rows that a model of this size can have, by our path."""
-    rows = _encoder(config.num_layers) + _heads()
+    rows = _encoder(config.num_layers) + _heads(config.num_layers)
     return {row.path: row for row in rows}
 
 
