@@ -41,11 +41,7 @@ def clone(
     Raises:
         ValueError: if the model is a subclassed one or not built.
     """
-    if not getattr(model, "_is_graph_network", False):
-        raise ValueError(
-            f"{model.name} is not a functional model, so its layers cannot be "
-            "exchanged: build it with keras.Model(inputs, outputs)."
-        )
+    _check_functional(model)
 
     def replace_nested(layer):
         if not isinstance(layer, keras.Model):
@@ -73,8 +69,9 @@ def choose(
 
     Raises:
         ValueError: if none is chosen, a listed name does not exist, or the
-            model has wrappers already.
+            model has wrappers already or is no functional one.
     """
+    _check_functional(model)
     layers = _leaves(model)
     if any(hasattr(x, "pruning_vars") for x in layers):
         raise ValueError(
@@ -107,6 +104,14 @@ def choose(
             f"No layer of {model.name} {wish}: name its kernels' layers."
         )
     return set(chosen)
+
+
+def _check_functional(model: keras.Model) -> None:
+    if not getattr(model, "_is_graph_network", False):
+        raise ValueError(
+            f"{model.name} is not a functional model, so its layers cannot be "
+            "exchanged: build it with keras.Model(inputs, outputs)."
+        )
 
 
 def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
