@@ -95,6 +95,32 @@ class Documents:
     sentence_counts: np.ndarray
     seeds: np.ndarray
 
+    @classmethod
+    def concatenate(cls, blocks: Sequence["Documents"]) -> "Documents":
+        """Joins blocks of documents."""
+        empty = np.empty(0, np.int64)
+        return cls(
+            *(
+                np.concatenate(
+                    [getattr(block, field.name) for block in blocks] or [empty]
+                )
+                for field in dataclasses.fields(cls)
+            )
+        )
+
+    def select(self, chosen: np.ndarray) -> "Documents":
+        """Returns the documents where `chosen`, bool [documents], is true."""
+        if chosen.all():
+            return self
+        by_sentence = np.repeat(chosen, self.sentence_counts)
+        by_token = np.repeat(by_sentence, self.sentence_lengths)
+        return Documents(
+            self.token_ids[by_token],
+            self.sentence_lengths[by_sentence],
+            self.sentence_counts[chosen],
+            self.seeds[chosen],
+        )
+
     def boundaries(self, max_length: int) -> tuple[list[list[int]], list[int]]:
         """Returns where the sentences of each document begin.
 

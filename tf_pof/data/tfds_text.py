@@ -1,0 +1,128 @@
+"""Documents out of any prepared TFDS data set, by name."""
+
+from collections.abc import Iterator
+import dataclasses
+import os
+
+from tf_pof.data.documents import PIECE_BYTES, Piece
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleRange:
+    """Examples start..end of a split; each is a document."""
+
+    name: str
+    data_dir: str | None
+    split: str
+    feature: str
+    start: int
+    end: int
+
+    def read(self) -> Iterator[str]:
+        """Yields the texts in the order of the prepared files."""
+        import tensorflow_datasets as tfds
+
+        dataset = _builder(self.name, self.data_dir).as_dataset(
+            split=f"{self.split}[{self.start}:{self.end}]",
+            shuffle_files=False,
+            # One file after the other, or the order would depend on timing.
+            read_config=tfds.ReadConfig(
+                interleave_cycle_length=1, interleave_block_length=1
+            ),
+        )
+        for index, example in enumerate(dataset.as_numpy_iterator()):
+            try:
+                text = example[self.feature].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f'The feature "{self.feature}" of example '
+                    f"{self.start + index} of {self.name} ({self.split}) is "
+                    f"not UTF-8 at byte {error.start}: choose another feature "
+                    "or prepare the data set again."
+                ) from None
+            if text.strip():
+                yield text
+
+
+def _builder(name: str, data_dir: str | None):
+    """Finds a prepared data set on disk, without the network.
+
+    `tfds.load` of what is not there tries downloads for minutes before it
+    fails; only what is prepared is looked for here.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import read_only_builder
+
+    place = os.path.expanduser(data_dir or "~/tensorflow_datasets")
+    try:
+        return read_only_builder.builder_from_files(name, data_dir=place)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"The TFDS data set {name} is not prepared in {place}: name the "
+            "folder with --tfds_data_dir, or prepare it once with `tfds build "
+            f"{name.split(':')[0]} --data_dir={place}`."
+        ) from error
+
+
+def plan(
+    name: str,
+    data_dir: str | None = None,
+    split: str = "train",
+    feature: str | None = None,
+    piece_bytes: int = PIECE_BYTES,
+) -> list[Piece]:
+    """Cuts a TFDS split into pieces of about `piece_bytes`.
+
+    Args:
+        name: as TFDS writes it, with configuration and version if wanted,
+            for example "wikipedia/20230601.en".
+        data_dir: folder of prepared data sets, TFDS' own by default.
+        split: its name.
+        feature: the text feature, by default "text" or the only one.
+        piece_bytes: size aimed at.
+
+    Returns:
+        The pieces in order.
+
+    Raises:
+        ValueError: if the data set, split or feature is not there.
+    """
+    import tensorflow_datasets as tfds
+
+    info = _builder(name, data_dir).info
+    if split not in info.splits:
+        raise ValueError(
+            f'The TFDS data set {name} has no split "{split}": choose '
+            f"{' or '.join(sorted(info.splits))} with --tfds_split."
+        )
+    texts = [
+        key
+        for key, value in info.features.items()
+        if isinstance(value, tfds.features.Text)
+        or (value.dtype in (bytes, str) and value.shape == ())
+    ]
+    if feature is None:
+        feature = "text" if "text" in texts else None
+        if feature is None and len(texts) == 1:
+            feature = texts[0]
+    if feature not in texts:
+        raise ValueError(
+            f"Choose the text feature of the TFDS data set {name} with "
+            f"--tfds_feature; it has {', '.join(sorted(texts)) or 'none'}."
+        )
+    examples = info.splits[split].num_examples
+    size = info.splits[split].num_bytes
+    if not examples:
+        raise ValueError(
+            f'The split "{split}" of the TFDS data set {name} is empty: '
+            "choose another with --tfds_split."
+        )
+    count = min(examples, max(1, round(size / piece_bytes)))
+    edges = [examples * i // count for i in range(count + 1)]
+    return [
+        Piece(
+            (ExampleRange(name, data_dir, split, feature, start, end),),
+            max(1, size * (end - start) // examples),
+        )
+        for start, end in zip(edges, edges[1:])
+    ]
