@@ -85,8 +85,8 @@ class Distiller(PruningMixin, keras.Model):
                 )
         if teacher is None:
             weights = {"hard": hard_loss_weight}
-        elif {id(v) for v in teacher.variables} & {
-            id(v) for v in student.variables
+        elif {v.ref() for v in teacher.variables} & {
+            v.ref() for v in student.variables
         }:
             raise ValueError(
                 "Student and teacher share variables, so the teacher would not"
@@ -96,7 +96,12 @@ class Distiller(PruningMixin, keras.Model):
         # Past Keras' tracking: the teacher is no part of this model's weights.
         object.__setattr__(self, "_teacher", teacher)
         self.temperature = temperature
-        self.loss_weights = {k: v for k, v in weights.items() if v > 0}
+        self.loss_weights = {
+            term: weight
+            for part, weight in weights.items()
+            for term in self.terms_of(part)
+            if weight > 0
+        }
         self.micro_batch_size = micro_batch_size
         terms = self.loss_weights.keys() & {"hidden", "attention"}
         views = self.views()
@@ -104,6 +109,9 @@ class Distiller(PruningMixin, keras.Model):
         object.__setattr__(self, "_views", views)
         object.__setattr__(self, "_internals", internals)
         self.pruner = getattr(student, "pruner", None)
+        self._means = {
+            name: keras.metrics.Mean(name=name) for name in self.reports()
+        }
         # Projections are trained, so they are tracked.
         self.projections = internals.projections if internals else []
 
@@ -114,7 +122,22 @@ class Distiller(PruningMixin, keras.Model):
     def call(self, inputs, training=None):
         return self.student(inputs, training=training)
 
-    # What a subclass with other losses overrides: the next three methods.
+    # What a subclass with other losses overrides: the next five methods.
+
+    def terms_of(self, part: str) -> tuple[str, ...]:
+        """Terms of the loss that share the weight of a part of it."""
+        return (part,)
+
+    def reports(self) -> dict[str, str]:
+        """What fit and evaluate report: names of terms and their normalizers.
+
+        The mean over batches is weighted by the normalizer.
+        """
+        tokens = ("hidden", "attention")
+        return {"loss": "examples"} | {
+            name: "tokens" if name in tokens else "examples"
+            for name in self.loss_weights
+        }
 
     def views(self):
         """The models that are run, of student and teacher (None without)."""
@@ -203,7 +226,7 @@ class Distiller(PruningMixin, keras.Model):
         if isinstance(self.optimizer, _LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, variables))
-        return self._logs(logs)
+        return self._logs(logs, normalizers)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -213,7 +236,7 @@ class Distiller(PruningMixin, keras.Model):
         loss, terms = self.loss_terms(
             x, y, sample_weight, normalizers, training=False
         )
-        return self._logs(terms | {"loss": loss})
+        return self._logs(terms | {"loss": loss}, normalizers)
 
     def weigh(self, terms) -> tf.Tensor:
         """Sum of the terms that have a weight, times it; scalar float32."""
@@ -221,10 +244,15 @@ class Distiller(PruningMixin, keras.Model):
             [w * terms[k] for k, w in self.loss_weights.items() if k in terms]
         )
 
-    def _logs(self, logs):
-        # compiled_loss keeps a mean of its own under the name "loss".
-        metrics = {m.name: m.result() for m in self.compiled_metrics.metrics}
-        return metrics | self._sum_over_replicas(logs)
+    def _logs(self, terms, normalizers):
+        terms = self._sum_over_replicas(terms)
+        for name, normalizer in self.reports().items():
+            if name in terms:
+                weight = normalizers[normalizer]
+                self._means[name].update_state(terms[name], weight)
+        # compiled_loss keeps a mean of its own, also named "loss".
+        metrics = [*self.compiled_metrics.metrics, *self._means.values()]
+        return {m.name: m.result() for m in metrics}
 
     def _sum_over_replicas(self, scalars):
         context = tf.distribute.get_replica_context()

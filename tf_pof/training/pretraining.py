@@ -41,16 +41,33 @@ class PretrainingDistiller(Distiller):
                     f"The student's vocabulary has {ours} tokens and the "
                     f"teacher's {theirs}: distillation needs the same."
                 )
-        hard = self.loss_weights.pop("hard", 0.0)
-        soft = self.loss_weights.pop("distillation", 0.0)
-        self.loss_weights |= {"mlm": hard, "mlm_distillation": soft}
-        if "nsp_logits" in self.student.output:
-            self.loss_weights |= {"nsp": hard, "nsp_distillation": soft}
-        self.loss_weights = {k: v for k, v in self.loss_weights.items() if v}
+
+    def terms_of(self, part):
+        has_nsp = "nsp_logits" in self.student.output
+        if part == "hard":
+            return ("mlm", "nsp") if has_nsp else ("mlm",)
+        if part == "distillation":
+            terms = ("mlm_distillation", "nsp_distillation")
+            return terms if has_nsp else terms[:1]
+        return (part,)
 
     def views(self):
         teacher = self.teacher and without_mlm_logits(self.teacher)
         return without_mlm_logits(self.student), teacher
+
+    def reports(self):
+        # A term without weight is worked out and reported all the same.
+        parts = ["hard"] if self.teacher is None else ["hard", "distillation"]
+        names = [*self.terms_of("hard"), *super().reports()]
+        names += [n for p in parts for n in self.terms_of(p)]
+        names += [f"{name}_accuracy" for name in self.terms_of("hard")]
+        normalizers = dict.fromkeys(names, "examples")
+        tokens = ("hidden", "attention", "mlm_distillation")
+        normalizers |= {n: "tokens" for n in tokens if n in names}
+        return normalizers | {
+            "mlm": "predictions",
+            "mlm_accuracy": "predictions",
+        }
 
     def normalizers(self, x, y, sample_weight):
         del sample_weight

@@ -1,0 +1,24 @@
+"""bin/prepare_teacher: trains a dense BERT on pre-training text."""
+
+import rich.console
+
+from tf_pof.cli import common, training_flags
+
+training_flags.define(learning_rate_schedule="linear")
+
+
+def main(argv):
+    del argv
+    settings = training_flags.settings()
+    from tf_pof.training import program
+
+    program.run(settings, rich.console.Console())
+
+
+def run():
+    """Console entry point."""
+    common.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,180 @@
+"""What happens around the training steps: progress, curves, checkpoints."""
+
+import json
+import math
+import os
+import time
+
+import rich.progress
+import tensorflow as tf
+
+from tf_pof._keras import keras
+from tf_pof.training.checkpoint import Checkpointer, diverged
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Checkpoints every so many steps, and stops on a loss not finite.
+
+    Args:
+        checkpointer: of the run.
+        every: optimizer steps.
+    """
+
+    def __init__(self, checkpointer: Checkpointer, every: int):
+        super().__init__()
+        self.checkpointer, self.every = checkpointer, every
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Keras' logs are running means: one NaN stays in them.
+        if not math.isfinite(logs["loss"]):
+            raise diverged(self.checkpointer, f"the loss is {logs['loss']}")
+        if int(self.model.optimizer.iterations.numpy()) % self.every == 0:
+            self.checkpointer.save()
+
+
+class Progress(keras.callbacks.Callback):
+    """Progress line with ETA, curve file and TensorBoard scalars.
+
+    Every `log_every` steps the means since the last time go to
+    curve.jsonl, one JSON object a line, and to TensorBoard, with the sparsity
+    of every pruned tensor.
+
+    Args:
+        folder: of the run.
+        train_steps: last step of the run.
+        batch_size: global, for samples/s.
+        log_every: optimizer steps.
+        console: rich console.
+        evaluate: called every `evaluate_every` steps (0: never); returns
+            validation metrics to log.
+    """
+
+    def __init__(
+        self,
+        folder,
+        train_steps,
+        batch_size,
+        log_every,
+        console,
+        evaluate=None,
+        evaluate_every=0,
+    ):
+        super().__init__()
+        self.train_steps, self.batch_size = train_steps, batch_size
+        self.log_every, self.console = log_every, console
+        self.evaluate, self.evaluate_every = evaluate, evaluate_every
+        self.curve = os.path.join(folder, "curve.jsonl")
+        self.board = tf.summary.create_file_writer(
+            os.path.join(folder, "tensorboard")
+        )
+        self.bar = rich.progress.Progress(
+            rich.progress.TextColumn("step {task.completed}/{task.total}"),
+            rich.progress.BarColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("ETA"),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=False),
+            rich.progress.TextColumn("{task.fields[status]}"),
+            console=console,
+            disable=not console.is_terminal,
+            speed_estimate_period=300,
+        )
+
+    @property
+    def step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def on_train_begin(self, logs=None):
+        _drop_lines_after(self.curve, self.step)
+        self.task = self.bar.add_task(
+            "", total=self.train_steps, completed=self.step, status=""
+        )
+        self.bar.start()
+        self.began, self.first_step = time.monotonic(), self.step
+        self._restart_means()
+
+    def on_train_end(self, logs=None):
+        self.close()
+
+    def close(self):
+        """Gives the terminal back; also after a failure."""
+        self.bar.stop()
+        self.board.flush()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = self.step
+        sparsity = None
+        if step % self.log_every == 0 or step == self.train_steps:
+            sparsity = self._log(step, dict(logs))
+            self._restart_means()
+        status = f"loss {logs['loss']:.3f}"
+        if sparsity is not None:
+            self._sparsity = sparsity
+        if getattr(self, "_sparsity", None) is not None:
+            status += f"  sparsity {self._sparsity:.1%}"
+        rate = (step - self.first_step) / (time.monotonic() - self.began)
+        status += f"  {rate * self.batch_size:.1f} samples/s"
+        self.bar.update(self.task, completed=step, status=status)
+
+    def _restart_means(self):
+        self.model.reset_metrics()
+        self._since, self._since_step = time.monotonic(), self.step
+
+    def _log(self, step, values):
+        elapsed = time.monotonic() - self._since
+        values = {k: float(v) for k, v in values.items()}
+        values["samples_per_second"] = (
+            (step - self._since_step) * self.batch_size / elapsed
+        )
+        values["learning_rate"] = float(
+            self.model.optimizer._compute_current_learning_rate().numpy()
+        )
+        tensors = {}
+        if self.model.pruner is not None:
+            tensors = self.model.pruner.sparsity()
+            values["sparsity"] = self.model.pruner.report()["sparsity"]
+        if self.evaluate and step % self.evaluate_every == 0:
+            self.model.reset_metrics()
+            validation = self.evaluate()
+            values |= {f"validation_{k}": v for k, v in validation.items()}
+        with open(self.curve, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self.board.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+            for name, value in tensors.items():
+                tf.summary.scalar(f"sparsity/{name}", value)
+        if not self.console.is_terminal:
+            rate = (step - self.first_step) / (time.monotonic() - self.began)
+            eta = (self.train_steps - step) / rate
+            shown = ("loss", "mlm", "sparsity", "samples_per_second")
+            text = "  ".join(
+                f"{k} {values[k]:.4g}" for k in shown if k in values
+            )
+            self.console.print(
+                f"step {step}/{self.train_steps}  ETA {_hms(eta)}  {text}"
+            )
+        return values.get("sparsity")
+
+
+def _hms(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def _drop_lines_after(path: str, step: int) -> None:
+    """Forgets the part of a curve that a resumed run draws again."""
+    if not os.path.exists(path):
+        return
+    kept = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except ValueError:
+                break  # The line that a kill cut short.
+    temporary = path + ".tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(kept)
+    os.replace(temporary, path)
