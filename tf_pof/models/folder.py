@@ -156,6 +156,15 @@ def _sync_folder(path):
         os.close(descriptor)
 
 
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    if not os.path.isdir(_ZOO):
+        return []
+    return sorted(
+        entry.name for entry in os.scandir(_ZOO) if entry.is_dir()
+    )
+
+
 def find(path_or_name: str | os.PathLike) -> str:
     """The folder of a path or of a bundled model's name.
 
@@ -166,10 +175,9 @@ def find(path_or_name: str | os.PathLike) -> str:
     for candidate in (path, _backup(path), os.path.join(_ZOO, path)):
         if os.path.isdir(candidate):
             return candidate
-    bundled = sorted(os.listdir(_ZOO)) if os.path.isdir(_ZOO) else []
     raise ValueError(
-        f"There is no model folder {path}, nor a bundled model of that name"
-        + (f" ({', '.join(bundled)})." if bundled else ".")
+        f"There is no model folder {path}, nor a bundled model of that name "
+        f"({', '.join(bundled()) or 'none is bundled'})."
     )
 
 

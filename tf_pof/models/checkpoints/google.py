@@ -34,12 +34,15 @@ _IGNORED = (
     r"current_loss_scale|beta[12]_power)$|^_CHECKPOINTABLE_OBJECT_GRAPH$|"
     r"OPTIMIZER_SLOT|^optimizer/"
 )
+_NSP_POOLER = "next_sentence..pooler_dense"
 # Names of other Model Garden versions, as (pattern, our table's name).
 _TF2_ALIASES = (
     (r"^_embedding_layer/", "layer_with_weights-0/"),
     (r"^_position_embedding_layer/", "layer_with_weights-1/"),
     (r"^_type_embedding_layer/", "layer_with_weights-2/"),
     (r"^_embedding_norm_layer/", "layer_with_weights-3/"),
+    (r"^masked_lm/embedding_table$", "layer_with_weights-0/embeddings"),
+    (r"^masked_lm/output_bias\.Sbias$", "masked_lm/bias"),
     (r"/position_embeddings$", "/embeddings"),
     (r"/_attention_output_dense/", "/_attention_layer/_output_dense/"),
 )
@@ -90,18 +93,19 @@ def read_tensors(prefix: str, num_layers: int) -> tuple[str, dict]:
         stored = {
             name: reader.get_tensor(name)
             for name in names
-            if not re.search(_IGNORED, name)
+            if not re.search(_IGNORED, name.removesuffix(_VALUE))
         }
     except (tf.errors.OpError, RuntimeError) as error:
         message = str(error).splitlines()[0]
         raise ValueError(f"{prefix} cannot be read: {message}") from None
     if not any(name.endswith(_VALUE) for name in stored):
         return "google", stored
-    stored = {
-        name.removesuffix(_VALUE): value for name, value in stored.items()
-    }
+    # Where there is a next-sentence head, its pooler is the trained one: put
+    # it last, so that it overrides the encoder's.
+    names = sorted(stored, key=lambda name: (_NSP_POOLER in name, name))
     return "tf2", {
-        _tf2_name(name, num_layers): value for name, value in stored.items()
+        _tf2_name(name.removesuffix(_VALUE), num_layers): stored[name]
+        for name in names
     }
 
 
@@ -109,7 +113,8 @@ def _tf2_name(name, num_layers):
     pooler = f"layer_with_weights-{num_layers + 4}/"
     name = re.sub(r"^(model/)?(encoder|encoder_network)/", "", name)
     name = re.sub(r"^model/", "", name)
-    name = re.sub(r"^(next_sentence\.\.pooler_dense|_pooler_layer)/", pooler, name)
+    name = name.replace(f"{_NSP_POOLER}/", pooler)
+    name = re.sub(r"^_pooler_layer/", pooler, name)
     name = re.sub(
         r"^_transformer_layers/(\d+)/",
         lambda match: f"layer_with_weights-{int(match[1]) + 4}/",
@@ -273,15 +278,16 @@ def _object_graph(tensors, model):
     ]
     if model.config.pooler:
         encoder._pooler_layer = _child(encoder, pooler)
+        if model.head == "pretraining":
+            # A copy: one saved object is restored into one object only.
+            copy = _child(root, "next_sentence.pooler_dense")
+            copy.kernel = tf.Variable(encoder._pooler_layer.kernel)
+            copy.bias = tf.Variable(encoder._pooler_layer.bias)
     return {
         name: child
         for name, child in vars(root).items()
         if isinstance(child, tf.Module)
-    } | (
-        {"next_sentence.pooler_dense": encoder._pooler_layer}
-        if model.config.pooler
-        else {}
-    )
+    }
 
 
 def _child(node, name):

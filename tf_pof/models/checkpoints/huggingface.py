@@ -37,6 +37,14 @@ _CLASSES = {
 }
 
 
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder with a config.json and weights we read."""
+    return os.path.exists(os.path.join(path, CONFIG)) and any(
+        os.path.exists(os.path.join(path, name))
+        for name in (WEIGHTS, _INDEX, _KERAS_WEIGHTS)
+    )
+
+
 def read_config(folder: str) -> dict:
     """The contents of config.json.
 
