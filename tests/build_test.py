@@ -72,9 +72,10 @@ def expected_target(path):
     """(rule, name, srcs, deps, is used from other folders) of a file."""
     folder = build_folder(path)
     rule = "py_library"
-    if path.name.endswith("_test.py"):
-        rule = "pytest_test"
-    elif path.parent.name == "cli" and "def run(" in (ROOT / path).read_text():
+    if path in TESTS:
+        if path.name.endswith("_test.py"):
+            rule = "pytest_test"
+    elif '__name__ == "__main__"' in (ROOT / path).read_text():
         rule = "py_binary"
     deps = {target_label(other, folder) for other in needs(path)}
     deps |= {f"@pypi//{wheel.replace('-', '_')}" for wheel in wheels(path)}

@@ -16,6 +16,12 @@ TESTS = sorted(
 OWN = {"tf_pof", "tests"}
 # Imports whose wheel has another name.
 WHEELS = {"absl": "absl-py"}
+# What a wheel imports at run time without requiring it.
+UNDECLARED = {
+    "keras-nlp": {"keras-core"},
+    "tensorflow-datasets": {"importlib-resources"},
+    "tensorflow-model-optimization": {"setuptools", "tensorboard"},
+}
 
 
 def dotted(path):
@@ -50,7 +56,10 @@ def imports(path):
 def wheels(path):
     """The wheels that a file imports from, under their canonical names."""
     tops = {module.split(".")[0] for module in all_imports(path)}
-    return {
+    found = {
         utils.canonicalize_name(WHEELS.get(top, top))
         for top in tops - set(sys.stdlib_module_names) - OWN
     }
+    if path.name == "_keras.py":
+        found.add("tf-keras")  # What tf.keras becomes.
+    return found.union(*(UNDECLARED.get(wheel, ()) for wheel in found))
