@@ -36,7 +36,8 @@ def clone(
         model_class: class of the result; nested models stay functional.
 
     Returns:
-        The clone, with the model's name, config, head, num_labels and vocab_file.
+        The clone, with the model's name, config, head, num_labels and
+        vocab_file.
 
     Raises:
         ValueError: if the model is a subclassed one or not built.

@@ -42,7 +42,7 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
         budget: "uniform", "global", "er" or "erk".
         saliency: name of the score that weights are ranked by.
         keep_pruned_values: False zeroes a pruned weight for good, as TF-MOT
-            does.
+            does; `Pruner.update` before every step keeps it zero.
         **kwargs: Keras' own.
 
     Raises:
@@ -129,7 +129,7 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
 
     def call(self, inputs, training=None, mask=None, **kwargs):
         # The class's own call: SavedModel export replaces the instance's by a
-        # traced function, which would read the unmasked kernel.
+        # traced function, which keeps the kernel it was first traced with.
         call = type(self.layer).call
         accepted = inspect.signature(call).parameters
         for name, value in (("training", training), ("mask", mask)):
