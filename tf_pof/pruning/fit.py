@@ -5,9 +5,6 @@ Here `make_train_function` calls the pruner in Python with the optimizer's
 step, so the training step itself stays free of pruning ops.
 """
 
-from tf_pof._keras import keras
-
-import tensorflow as tf
 from tf_keras.src.engine import functional
 
 from tf_pof.pruning.pruner import Pruner
