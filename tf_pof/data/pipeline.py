@@ -1,6 +1,6 @@
 """The preparation as a whole: an Apache Beam pipeline from text to shards.
 
-    pieces of the input -> make_parts -> (parts on disk) -> make_shard
+    pieces of the input -> make_parts -> plan_shards -> make_shard
 
 The elements that Beam handles are descriptions of coarse work (about 4 MB of
 text, or one shard), because its overhead for each element is large; the data
@@ -24,11 +24,14 @@ import hashlib
 import json
 import logging
 import os
+import shlex
+import sys
 import threading
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability import fn_api_runner
+from apache_beam.transforms import environments
 import tensorflow as tf
 
 from tf_pof.data import documents
@@ -44,21 +47,20 @@ _PACKED = (".gz", ".xz", ".bz2")
 
 
 @contextlib.contextmanager
-def _worker_environment():
-    """Settings that local worker processes inherit."""
+def _local_settings():
+    """Settings of the in-process runner, which its processes inherit."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     paths = [root, os.environ.get("PYTHONPATH", "")]
     settings = {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "CUDA_VISIBLE_DEVICES": "-1",  # the work is all on the CPU
-        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
-    # Beam reports a worker's traceback; the sentence is in error.json.
+    # Beam logs a worker's traceback; the sentence is in error.json.
     logger = logging.getLogger("apache_beam")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
@@ -70,55 +72,80 @@ def _worker_environment():
                 os.environ[name] = value
 
 
-def _run(
-    function, elements: Sequence, num_workers: int, beam_args: Sequence[str]
-) -> None:
-    """Applies `function` to every element on the runner asked for."""
-    if beam_args:
-        options = PipelineOptions(list(beam_args))
-        with beam.Pipeline(options=options) as pipeline:
-            _apply(pipeline, function, elements)
-        return
-    mode = "multi_processing" if num_workers > 1 else "in_memory"
-    options = PipelineOptions(
-        [
-            f"--direct_num_workers={num_workers}",
-            f"--direct_running_mode={mode}",
-            "--default_sdk_harness_log_level=CRITICAL",
-        ]
-    )
-    runner = fn_api_runner.FnApiRunner()
-    with _worker_environment():
+def _run_locally(job: stages.Job, pieces, num_workers: int) -> None:
+    """Runs the pipeline in this process or in `num_workers` of its own."""
+    environment = None
+    if num_workers > 1:
+        log = shlex.quote(job.path("workers.log"))
+        environment = environments.SubprocessSDKEnvironment(
+            f"exec {shlex.quote(sys.executable)} -m "
+            f"apache_beam.runners.worker.sdk_worker_main >>{log} 2>&1"
+        )
+    runner = fn_api_runner.FnApiRunner(default_environment=environment)
+    options = PipelineOptions([f"--direct_num_workers={num_workers}"])
+    with _local_settings():
         with beam.Pipeline(runner=runner, options=options) as pipeline:
-            _apply(pipeline, function, elements)
+            build(pipeline, job, pieces)
 
 
-def _apply(pipeline, function, elements):
-    return (
+def build(pipeline: beam.Pipeline, job: stages.Job, pieces: Sequence) -> None:
+    """Adds the preparation to a Beam pipeline.
+
+    Args:
+        pipeline: to add to.
+        job: the preparation.
+        pieces: of the input.
+    """
+    reports = (
         pipeline
-        | "Elements" >> beam.Create(list(elements))
-        | "Spread" >> beam.Reshuffle()
-        | function.func.__name__ >> beam.Map(function)
+        | "Pieces" >> beam.Create(list(enumerate(pieces)))
+        | "SpreadPieces" >> beam.Reshuffle()
+        | "MakeParts" >> beam.Map(functools.partial(stages.make_parts, job))
+    )
+    _ = (
+        pipeline
+        | "Job" >> beam.Create([job])
+        | "PlanShards"
+        >> beam.FlatMap(stages.plan_shards, beam.pvalue.AsList(reports))
+        | "SpreadShards" >> beam.Reshuffle()
+        | "MakeShard" >> beam.Map(functools.partial(stages.make_shard, job))
     )
 
 
 @contextlib.contextmanager
-def _watching(progress: Progress | None, stage: str, marks: dict[str, int]):
-    """Reports the sum of the sizes of the marks that exist, twice a second."""
+def _watching(progress: Progress | None, job: stages.Job, pieces):
+    """Reports which marks exist, twice a second, from a thread."""
     if progress is None:
         yield
         return
-    total = sum(marks.values())
-    waiting = dict(marks)
+    waiting = {
+        "Reading text": {
+            job.piece_mark(number): piece.size
+            for number, piece in enumerate(pieces)
+        },
+        "Writing shards": {
+            job.shard_mark(name): 1
+            for split in records.SPLITS
+            for name in job.shard_names(split)
+        },
+    }
+    totals = {stage: sum(marks.values()) for stage, marks in waiting.items()}
     finished = threading.Event()
+
+    def look():
+        for stage, marks in waiting.items():
+            for path in [path for path in marks if tf.io.gfile.exists(path)]:
+                del marks[path]
+            left = sum(marks.values())
+            progress(stage, totals[stage] - left, totals[stage])
+            if left:
+                break
 
     def watch():
         while not finished.wait(0.5):
-            for path in [path for path in waiting if os.path.exists(path)]:
-                del waiting[path]
-            progress(stage, total - sum(waiting.values()), total)
+            look()
 
-    progress(stage, 0, total)
+    look()
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
@@ -126,16 +153,19 @@ def _watching(progress: Progress | None, stage: str, marks: dict[str, int]):
     finally:
         finished.set()
         thread.join()
-    progress(stage, total, total)
+    look()
 
 
-def _run_stage(job, stage, elements, marks, num_workers, beam_args, progress):
-    name = "Reading text" if stage is stages.make_parts else "Writing shards"
+def _run(job, pieces, num_workers, beam_args, progress) -> None:
+    """Runs the pipeline; a worker's error comes as one sentence."""
     try:
-        with _watching(progress, name, marks):
-            _run(
-                functools.partial(stage, job), elements, num_workers, beam_args
-            )
+        with _watching(progress, job, pieces):
+            if not beam_args:
+                _run_locally(job, pieces, num_workers)
+                return
+            options = PipelineOptions(list(beam_args))
+            with beam.Pipeline(options=options) as pipeline:
+                build(pipeline, job, pieces)
     except Exception as error:
         report = stages.read_mark(job.path("error.json"))
         if report is None:
@@ -189,57 +219,6 @@ def _open_work_folder(work: str, fingerprint: str) -> None:
     error = os.path.join(work, "error.json")
     if tf.io.gfile.exists(error):
         tf.io.gfile.remove(error)
-
-
-def _plan_shards(
-    parts: list[dict], num_shards: int, num_validation_shards: int
-) -> list[stages.Shard]:
-    shards = [
-        stages.Shard(
-            "train",
-            records.shard_name("train", index, num_shards),
-            tuple(
-                (part["name"], part["offsets"][index])
-                for part in parts
-                if part["offsets"][index] >= 0
-            ),
-        )
-        for index in range(num_shards)
-    ]
-    # Whole parts, in order, shared out evenly by their tokens.
-    total = sum(part["validation_tokens"] for part in parts)
-    groups: list[list] = [[] for _ in range(num_validation_shards)]
-    before = 0
-    for part in parts:
-        if part["validation_tokens"]:
-            index = before * num_validation_shards // total
-            groups[index].append((f"{part['name']}-validation.npz", 0))
-            before += part["validation_tokens"]
-    shards += [
-        stages.Shard(
-            "validation",
-            records.shard_name("validation", index, num_validation_shards),
-            tuple(group),
-        )
-        for index, group in enumerate(groups)
-    ]
-    return shards
-
-
-def _check_documents(statistics: dict, options: PairOptions) -> None:
-    if not statistics["tokens"]:
-        raise ValueError(
-            "The input holds no text (only white space): give files with text."
-        )
-    if (
-        options.next_sentence_probability < 1
-        and statistics["train_documents"] < 2
-    ):
-        raise ValueError(
-            "The input holds a single training document, but random next "
-            "sentences come from another: separate documents by a blank line "
-            "(or use --documents=line), or set --next_sentence_probability=1."
-        )
 
 
 def prepare(
@@ -306,8 +285,7 @@ def prepare(
     tokenizer = WordPiece(vocab_file, lowercase)
     if not num_workers:
         # A worker process needs seconds to start: it must be worth it.
-        num_workers = len(os.sched_getaffinity(0))
-        num_workers = max(1, min(num_workers, size // _WORKER_BYTES))
+        num_workers = max(1, min(_num_cores(), size // _WORKER_BYTES))
     work = output + ".partial"
     result = output if "://" in output else os.path.join(work, "result")
     job = stages.Job(
@@ -321,13 +299,10 @@ def prepare(
     _open_work_folder(work, _fingerprint(values, pieces))
     tf.io.gfile.makedirs(result)
     try:
-        statistics, shards = _run_stages(
-            job, pieces, num_workers, beam_args, progress
-        )
+        _run(job, pieces, num_workers, beam_args, progress)
         meta = _collect(
-            job, shards, statistics, tokenizer, whole_word_masking,
-            arguments or {},
-        )  # fmt: skip
+            job, pieces, tokenizer, whole_word_masking, arguments or {}
+        )
         tf.io.gfile.copy(
             vocab_file, os.path.join(result, "vocab.txt"), overwrite=True
         )
@@ -340,65 +315,35 @@ def prepare(
     return meta
 
 
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _expansion(piece: documents.Piece) -> int:
     """About how many bytes of text a byte of input stands for."""
     path = getattr(piece.sources[0], "path", "")
     return 3 if path.endswith(_PACKED) else 1
 
 
-def _run_stages(job, pieces, num_workers, beam_args, progress):
-    """Runs both stages; returns statistics and the shards."""
-    marks = {
-        job.path(f"piece-{number:06d}.json"): piece.size
-        for number, piece in enumerate(pieces)
-    }
-    _run_stage(
-        job, stages.make_parts, list(enumerate(pieces)), marks,
-        num_workers, beam_args, progress,
-    )  # fmt: skip
-    parts = []
-    statistics: dict[str, int] = {}
-    for path in marks:
-        report = stages.read_mark(path)
-        parts += report["parts"]
-        for name, value in report["totals"].items():
+def _collect(job, pieces, tokenizer, whole_word, arguments):
+    """Makes the meta data from the marks of both stages."""
+    statistics = {"tokens_used": 0, "random_next": 0}
+    for number in range(len(pieces)):
+        totals = stages.read_mark(job.piece_mark(number))["totals"]
+        for name, value in totals.items():
             statistics[name] = statistics.get(name, 0) + value
-    _check_documents(statistics, job.pairs)
-    share = job.validation_fraction
-    shards = _plan_shards(
-        parts,
-        job.num_shards,
-        max(1, round(job.num_shards * share)) if share else 0,
-    )
-    marks = {
-        job.path(f"{shard.name}.json"): max(1, len(shard.parts))
-        for shard in shards
-    }
-    _run_stage(
-        job, stages.make_shard, shards, marks,
-        num_workers, beam_args, progress,
-    )  # fmt: skip
-    return statistics, shards
-
-
-def _collect(job, shards, statistics, tokenizer, whole_word, arguments):
-    """Makes the meta data from what the shards' marks say."""
     columns: dict[str, list] = {}
-    totals = {"tokens_used": 0, "random_next": 0}
     for split in records.SPLITS:
-        chosen = [shard for shard in shards if shard.split == split]
-        reports = [
-            stages.read_mark(job.path(f"{shard.name}.json"))
-            for shard in chosen
-        ]
-        columns[f"{split}_shards"] = [shard.name for shard in chosen]
+        names = job.shard_names(split)
+        reports = [stages.read_mark(job.shard_mark(name)) for name in names]
+        columns[f"{split}_shards"] = names
         columns[f"{split}_counts"] = [report["count"] for report in reports]
         columns[f"{split}_bytes"] = [report["bytes"] for report in reports]
-        totals["tokens_used"] += sum(report["tokens"] for report in reports)
-        totals["random_next"] += sum(
-            report["random_next"] for report in reports
-        )
-    del statistics["examples"]
+        for report in reports:
+            statistics["tokens_used"] += report["tokens"]
+            statistics["random_next"] += report["random_next"]
     return records.PretrainingMeta(
         version=records.VERSION,
         sequence_length=job.pairs.max_sequence_length,
@@ -409,7 +354,7 @@ def _collect(job, shards, statistics, tokenizer, whole_word, arguments):
         seed=job.seed,
         num_train=sum(columns["train_counts"]),
         num_validation=sum(columns["validation_counts"]),
-        statistics=statistics | totals,
+        statistics=statistics,
         arguments=arguments,
         **columns,
     )

@@ -61,6 +61,19 @@ class Job:
     def path(self, name: str) -> str:
         return os.path.join(self.work_folder, name)
 
+    def piece_mark(self, number: int) -> str:
+        return self.path(f"piece-{number:06d}.json")
+
+    def shard_mark(self, name: str) -> str:
+        return self.path(f"{name}.json")
+
+    def shard_names(self, split: str) -> list[str]:
+        count = self.num_shards
+        if split == "validation":
+            share = self.validation_fraction
+            count = max(1, round(count * share)) if share else 0
+        return [records.shard_name(split, i, count) for i in range(count)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -179,7 +192,7 @@ def tokenize_documents(
     key = seed.to_bytes(16, "little", signed=True)
     digests = b"".join(
         hashlib.blake2b(
-            text.encode("utf-8", "replace"), digest_size=16, key=key
+            text.encode(), digest_size=16, key=key
         ).digest()
         for text in texts
     )
@@ -194,26 +207,36 @@ def tokenize_documents(
 
 
 @_reports_errors
-def make_parts(job: Job, element: tuple[int, documents.Piece]) -> None:
+def make_parts(job: Job, element: tuple[int, documents.Piece]) -> dict:
     """Stage 1: makes the part files of a piece of the input.
 
     Args:
         job: the preparation.
         element: number of the piece, and the piece.
 
+    Returns:
+        "number" of the piece; "parts", for each its "name", the "offsets" of
+        the shards in it (-1: none) and its "validation_tokens"; "totals".
+
     Raises:
         ValueError: if the input cannot be read.
     """
     number, piece = element
-    mark = job.path(f"piece-{number:06d}.json")
-    if tf.io.gfile.exists(mark):
-        return
+    mark = job.piece_mark(number)
+    if (report := read_mark(mark)) is not None:
+        return report
     tokenizer = _tokenizer(job.vocab_file, job.lowercase)
     parts = []
     totals = dict.fromkeys(
-        ("documents", "characters", "sentences", "tokens", "random_next"), 0
+        (
+            "documents",
+            "train_documents",
+            "text_bytes",
+            "sentences",
+            "tokens",
+        ),
+        0,
     )
-    totals.update(train_documents=0, examples=0)
     texts = documents.read_piece(piece, job.separator)
     for block, block_texts in enumerate(_blocks(texts)):
         name = f"part-{number:06d}-{block:06d}"
@@ -245,12 +268,12 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> None:
         )
         totals["documents"] += len(block_texts)
         totals["train_documents"] += int((~held_out).sum())
-        totals["characters"] += sum(map(len, block_texts))
+        totals["text_bytes"] += sum(len(t.encode()) for t in block_texts)
         totals["sentences"] += len(tokenized.sentence_lengths)
         totals["tokens"] += len(tokenized.token_ids)
-        totals["examples"] += len(made.lengths)
-        totals["random_next"] += int(made.next_sentence_label.sum())
-    _write_mark(mark, {"parts": parts, "totals": totals, "size": piece.size})
+    report = {"number": number, "parts": parts, "totals": totals}
+    _write_mark(mark, report)
+    return report
 
 
 def _write_part(
@@ -291,6 +314,67 @@ def _write_part(
             np.save(content, token_ids[first:stop])
     write_atomically(job.path(name), content.getvalue())
     return offsets
+
+
+@_reports_errors
+def plan_shards(job: Job, reports: Iterable[dict]) -> list[Shard]:
+    """Between the stages: says what belongs to which shard.
+
+    Args:
+        job: the preparation.
+        reports: what `make_parts` returned, in any order.
+
+    Returns:
+        The shards.
+
+    Raises:
+        ValueError: if the input has not got enough text.
+    """
+    reports = sorted(reports, key=lambda report: report["number"])
+    _check_totals(job, [report["totals"] for report in reports])
+    parts = [part for report in reports for part in report["parts"]]
+    shards = [
+        Shard(
+            "train",
+            name,
+            tuple(
+                (part["name"], part["offsets"][index])
+                for part in parts
+                if part["offsets"][index] >= 0
+            ),
+        )
+        for index, name in enumerate(job.shard_names("train"))
+    ]
+    # Whole parts, in order, shared out evenly by their tokens.
+    names = job.shard_names("validation")
+    total = sum(part["validation_tokens"] for part in parts)
+    groups: dict[str, list] = {name: [] for name in names}
+    before = 0
+    for part in parts:
+        if part["validation_tokens"]:
+            name = names[before * len(names) // total]
+            groups[name].append((f"{part['name']}-validation.npz", 0))
+            before += part["validation_tokens"]
+    shards += [
+        Shard("validation", name, tuple(group))
+        for name, group in groups.items()
+    ]
+    return shards
+
+
+def _check_totals(job: Job, totals: list[dict]) -> None:
+    if not any(total["tokens"] for total in totals):
+        raise ValueError(
+            "The input holds no text (only white space): give files with text."
+        )
+    documents_left = sum(total["train_documents"] for total in totals)
+    if job.pairs.next_sentence_probability < 1 and documents_left < 2:
+        raise ValueError(
+            "The input holds too few documents (fewer than two to train on), "
+            "but random next sentences come from another document: separate "
+            "documents by a blank line or use --documents=line, or set "
+            "--next_sentence_probability=1."
+        )
 
 
 def take(made: examples.Examples, order: np.ndarray) -> examples.Examples:
@@ -352,7 +436,7 @@ def make_shard(job: Job, shard: Shard) -> None:
         job: the preparation.
         shard: what to write.
     """
-    mark = job.path(f"{shard.name}.json")
+    mark = job.shard_mark(shard.name)
     if tf.io.gfile.exists(mark):
         return
     if shard.split == "train":
