@@ -1,5 +1,6 @@
 """What every command shares: flagfiles by bare name, quiet logs, errors."""
 
+from importlib import import_module
 import importlib.resources
 import os
 import sys
@@ -16,22 +17,40 @@ def run(main) -> None:
     TF_CPP_MIN_LOG_LEVEL is set). Bad usage ends with exit code 2, and a
     ValueError or OSError with its one sentence and exit code 1.
     """
-    silence()
+    _silence()
     app.run(lambda argv: sys.exit(guarded(main, argv)), flags_parser=_parse)
 
 
-def silence() -> None:
+def _silence() -> None:
     """Quiets TensorFlow and its dependencies; errors still show."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.set_stderrthreshold("error")
+    logging.set_verbosity(logging.ERROR)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without what it prints before it heeds log levels."""
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
+        import_module("tf_pof._keras")
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        import_module("tf_pof._keras")
+        import_module("tensorflow_text")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def guarded(main, argv) -> int:
     """Calls `main(argv)`; returns the exit code, having printed any error."""
     try:
+        _import_tensorflow()
         return main(argv) or 0
     except (app.UsageError, flags.Error) as error:
         return _fail(error, 2)

@@ -270,15 +270,19 @@ class Distiller(PruningMixin, keras.Model):
         total = _batch_size(batch[0])
         if not size or (isinstance(total, int) and total <= size):
             return function(batch)
-        if isinstance(total, int) and total % size:
+        even = isinstance(total, int) and total % size == 0
+        if self._jit_compile and not even:
             raise ValueError(
                 f"micro_batch_size {size} does not divide the batch of {total}"
-                " examples that a replica gets: choose a divisor of it."
+                " examples that a replica gets, as XLA needs: choose a divisor"
+                " and batches of one size (drop_remainder=True)."
             )
 
         def micro_batch(i):
             def rows(tensor):
-                if isinstance(total, int):  # XLA wants static shapes.
+                if tensor is None:  # No sample weights.
+                    return None
+                if even:  # Static shapes.
                     shape = [total // size, size, *tensor.shape[1:]]
                     return tf.reshape(tensor, shape)[i]
                 return tensor[i * size : (i + 1) * size]

@@ -56,8 +56,8 @@ class Progress(keras.callbacks.Callback):
         batch_size,
         log_every,
         console,
-        evaluate=None,
-        evaluate_every=0,
+        evaluate,
+        evaluate_every,
     ):
         super().__init__()
         self.train_steps, self.batch_size = train_steps, batch_size
@@ -126,14 +126,13 @@ class Progress(keras.callbacks.Callback):
             (step - self._since_step) * self.batch_size / elapsed
         )
         values["learning_rate"] = float(
-            self.model.optimizer._compute_current_learning_rate().numpy()
+            self.model.optimizer.learning_rate.numpy()
         )
         tensors = {}
         if self.model.pruner is not None:
             tensors = self.model.pruner.sparsity()
             values["sparsity"] = self.model.pruner.report()["sparsity"]
-        if self.evaluate and step % self.evaluate_every == 0:
-            self.model.reset_metrics()
+        if self.evaluate_every and step % self.evaluate_every == 0:
             validation = self.evaluate()
             values |= {f"validation_{k}": v for k, v in validation.items()}
         with open(self.curve, "a", encoding="utf-8") as file:
@@ -151,7 +150,8 @@ class Progress(keras.callbacks.Callback):
                 f"{k} {values[k]:.4g}" for k in shown if k in values
             )
             self.console.print(
-                f"step {step}/{self.train_steps}  ETA {_hms(eta)}  {text}"
+                f"step {step}/{self.train_steps}  ETA {_hms(eta)}  {text}",
+                soft_wrap=True,
             )
         return values.get("sparsity")
 

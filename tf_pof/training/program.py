@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import rich.console
-import tensorflow as tf
 
 from tf_pof._keras import keras
 from tf_pof.data import inputs, records
@@ -127,17 +126,18 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     )
     if step < settings.train_steps:
         try:
-            distiller.fit(
-                training_data(settings, strategy, step),
-                steps_per_epoch=settings.train_steps - step,
-                callbacks=[
-                    progress,
-                    SaveCheckpoints(checkpointer, settings.checkpoint_every),
-                ],
-                verbose=0,
-            )
-        except tf.errors.OpError as error:
-            raise records.readable_error(settings.data, error) from error
+            with records.readable_errors(settings.data):
+                distiller.fit(
+                    training_data(settings, strategy, step),
+                    steps_per_epoch=settings.train_steps - step,
+                    callbacks=[
+                        progress,
+                        SaveCheckpoints(
+                            checkpointer, settings.checkpoint_every
+                        ),
+                    ],
+                    verbose=0,
+                )
         finally:
             progress.close()
         if settings.train_steps % settings.checkpoint_every:
