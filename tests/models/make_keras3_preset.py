@@ -35,7 +35,9 @@ def main():
     x = {
         "token_ids": rng.integers(0, 40, (3, 10)).astype("int32"),
         "segment_ids": rng.integers(0, 2, (3, 10)).astype("int32"),
-        "padding_mask": np.array([[1] * n + [0] * (10 - n) for n in (10, 7, 3)]),
+        "padding_mask": np.array(
+            [[1] * n + [0] * (10 - n) for n in (10, 7, 3)]
+        ),
     }
     outputs = {k: np.array(v) for k, v in backbone(x).items()}
     np.savez_compressed(os.path.join(folder, "outputs.npz"), **x, **outputs)

@@ -298,7 +298,7 @@ class FlattenTokens(keras.layers.Layer):
 
 @_register
 class UnflattenTokens(keras.layers.Layer):
-    """[batch * seq, hidden] and a [batch, seq] tensor -> [batch, seq, hidden]."""
+    """Inverse of FlattenTokens, with a [batch, seq] tensor for the shape."""
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)

@@ -145,7 +145,8 @@ def test_errors(tiny, tmp_path):
         google.load_into(one, prefix)
     wide = tiny("pretraining", intermediate_dim=32)
     before = wide.get_weights()
-    with pytest.raises(ValueError, match=r"shape \[16, 24\].*expected \[16, 32\]"):
+    shapes = r"shape \[16, 24\].*expected \[16, 32\]"
+    with pytest.raises(ValueError, match=shapes):
         google.load_into(wide, prefix)
     for ours, old in zip(wide.get_weights(), before):
         np.testing.assert_array_equal(ours, old)

@@ -96,7 +96,8 @@ def test_preset_written_by_keras_3(keras3_preset):
 def test_preset_errors_name_the_tensor(tiny, tmp_path):
     path = ours.save(tiny(activation="gelu_new"), str(tmp_path / "p"))
     with h5py.File(os.path.join(path, "model.weights.h5"), "a") as file:
-        del file["layers/transformer_encoder_1/_feedforward_output_dense/vars/1"]
+        layer = file["layers/transformer_encoder_1"]
+        del layer["_feedforward_output_dense/vars/1"]
     with pytest.raises(
         ValueError, match="transformer_layer_1/_feedforward_output_dense/1"
     ):

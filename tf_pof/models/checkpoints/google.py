@@ -49,7 +49,7 @@ _TF2_ALIASES = (
 
 
 def find(path: str) -> str | None:
-    """The checkpoint prefix that `path` (a prefix or a folder) means, if any."""
+    """The checkpoint prefix that a prefix or folder means, or None."""
     if os.path.isdir(path):
         # ".ckpt" alone, or with a step: bert_model.ckpt-1.
         found = sorted(glob.glob(os.path.join(path, "*.ckpt*.index")))
@@ -125,7 +125,9 @@ def _tf2_name(name, num_layers):
     return name
 
 
-def load(path: str, head: str | None = "auto", **build_arguments) -> keras.Model:
+def load(
+    path: str, head: str | None = "auto", **build_arguments
+) -> keras.Model:
     """Builds a model from a checkpoint and the bert_config.json beside it.
 
     Args:
@@ -271,7 +273,8 @@ def _object_graph(tensors, model):
             "_embedding_norm_layer",
         )
     ):
-        setattr(encoder, attribute, _child(encoder, f"layer_with_weights-{index}"))
+        layer = _child(encoder, f"layer_with_weights-{index}")
+        setattr(encoder, attribute, layer)
     encoder._transformer_layers = [
         _child(encoder, f"layer_with_weights-{i + 4}")
         for i in range(model.config.num_layers)

@@ -56,7 +56,9 @@ def read_config(folder: str) -> dict:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: not a model folder.") from None
+        raise ValueError(
+            f"{path} does not exist: not a model folder."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(config, dict):
@@ -104,10 +106,9 @@ def _with_prefix(tensors):
         return tensors
     distil = any(name.startswith("transformer.") for name in tensors)
     prefix = "distilbert." if distil else "bert."
+    headless = r"^(?=(embeddings|encoder|transformer|pooler)\.)"
     return {
-        re.sub(r"^(?=(embeddings|encoder|transformer|pooler)\.)", prefix, name): (
-            value
-        )
+        re.sub(headless, prefix, name): value
         for name, value in tensors.items()
     }
 

@@ -206,7 +206,9 @@ def is_preset(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, WEIGHTS))
 
 
-def load(folder: str, head: str | None = None, **build_arguments) -> keras.Model:
+def load(
+    folder: str, head: str | None = None, **build_arguments
+) -> keras.Model:
     """Builds a model from a local preset folder.
 
     Args:
