@@ -1,0 +1,142 @@
+"""Planning and reading of text input."""
+
+import bz2
+import gzip
+import lzma
+
+from hypothesis import given, settings, strategies as st
+import pytest
+
+from tf_pof.data import documents
+from tf_pof.data.documents import Piece, TextRange
+
+OPENERS = {"": open, ".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+
+def _read(sources, separator="blank_line"):
+    return list(documents.read_piece(Piece(tuple(sources), 0), separator))
+
+
+def _write(path, content: bytes):
+    suffix = path.suffix if path.suffix in OPENERS else ""
+    with OPENERS[suffix](path, "wb") as file:
+        file.write(content)
+    return str(path)
+
+
+TEXT = "First é.\nGoes on.\n\n \t\nSecond.\n\n\nThird\n".encode()
+BY_BLANK_LINE = ["First é.\nGoes on.", "Second.", "Third"]
+BY_LINE = ["First é.", "Goes on.", "Second.", "Third"]
+
+
+@pytest.mark.parametrize("suffix", OPENERS)
+def test_reads_plain_and_compressed_files(tmp_path, suffix):
+    path = _write(tmp_path / f"text.txt{suffix}", TEXT)
+    assert _read([TextRange(path)]) == BY_BLANK_LINE
+    assert _read([TextRange(path)], "line") == BY_LINE
+
+
+def test_takes_windows_line_ends_and_a_byte_order_mark(tmp_path):
+    text = b"\xef\xbb\xbf" + TEXT.replace(b"\n", b"\r\n")
+    path = _write(tmp_path / "text.txt", text)
+    found = _read([TextRange(path)])
+    assert found == [t.replace("\n", "\r\n") for t in BY_BLANK_LINE]
+    assert _read([TextRange(path)], "line") == BY_LINE
+
+
+_PIECES = st.lists(
+    st.sampled_from(["a", "bc d", "é", "\n", "\n", "\n\n", " \n", "\r\n"]),
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_PIECES, st.lists(st.integers(0, 80), max_size=4))
+def test_byte_ranges_share_the_documents_out(tmp_path_factory, parts, cuts):
+    content = "".join(parts).encode()
+    path = _write(tmp_path_factory.mktemp("r") / "t.txt", content)
+    edges = sorted({0, *(c for c in cuts if 0 < c < len(content))})
+    ranges = [
+        TextRange(path, start, end)
+        for start, end in zip(edges, [*edges[1:], None])
+    ]
+    lines = content.decode().split("\n")
+    blocks, block = [], []
+    for line in [*lines, ""]:
+        if line.strip():
+            block.append(line)
+        elif block:
+            blocks.append("\n".join(block).strip())
+            block = []
+    assert _read(ranges) == blocks
+    assert _read(ranges, "line") == [x.strip() for x in lines if x.strip()]
+
+
+def test_cuts_documents_that_would_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 32)
+    lines = ["ten bytes!"] * 9
+    path = _write(tmp_path / "t.txt", "\n".join(lines).encode())
+    found = _read([TextRange(path)])
+    assert all(len(text.encode()) <= 32 for text in found)
+    assert "\n".join(found).split("\n") == lines
+
+
+@pytest.mark.parametrize("separator", documents.SEPARATORS)
+@pytest.mark.parametrize("text", ["äöü" * 50, "漢字" * 60, "ab cd " * 40])
+def test_cuts_long_lines_between_characters(
+    tmp_path, monkeypatch, separator, text
+):
+    monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 32)
+    path = _write(tmp_path / "t.txt", text.encode())
+    found = _read([TextRange(path)], separator)
+    assert len(found) > 3
+    assert "".join(found).replace(" ", "") == text.replace(" ", "")
+    assert set(" ".join(found).split()) <= {"ab", "cd"} or " " not in text
+
+
+@pytest.mark.parametrize("suffix", OPENERS)
+def test_says_where_a_file_is_not_utf8(tmp_path, suffix):
+    path = _write(tmp_path / f"t.txt{suffix}", b"fine\n\nalso \xfc bad\n")
+    with pytest.raises(ValueError) as error:
+        _read([TextRange(path)])
+    assert str(error.value).startswith(f"{path} is not UTF-8 at byte 11 (0xfc)")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+@pytest.mark.parametrize("content", ["truncated", "foreign"])
+def test_names_a_broken_compressed_file(tmp_path, suffix, content):
+    path = tmp_path / f"t.txt{suffix}"
+    _write(path, TEXT * 1000)
+    broken = path.read_bytes()[:60]
+    path.write_bytes(b"not packed at all" if content == "foreign" else broken)
+    with pytest.raises(ValueError, match=f"not a whole {suffix} file") as error:
+        _read([TextRange(str(path))])
+    assert str(path) in str(error.value)
+
+
+def test_plans_ranges_of_large_files_and_groups_of_small_ones(tmp_path):
+    large = _write(tmp_path / "large.txt", b"x" * 1000)
+    packed = _write(tmp_path / "p.gz", bytes(range(256)) * 3)
+    small = [_write(tmp_path / f"s{i}.txt", b"y" * 40) for i in range(4)]
+    plan = documents.plan_files([large, *small, packed], piece_bytes=100)
+    assert [p.size for p in plan[:10]] == [100] * 10
+    assert plan[0].sources == (TextRange(large, 0, 100),)
+    assert plan[9].sources == (TextRange(large, 900, None),)
+    assert plan[10].sources == tuple(TextRange(p) for p in small[:3])
+    assert [s.path for p in plan[11:] for s in p.sources] == [small[3], packed]
+    assert len({p for p in plan}) == len(plan)
+
+
+def test_expands_globs_in_order_without_repetition(tmp_path):
+    b, a, c = (_write(tmp_path / f"{n}.txt", b"x") for n in "bac")
+    assert documents.find_files([c, str(tmp_path / "*.txt")]) == [c, a, b]
+
+
+def test_refuses_what_is_not_there_or_empty(tmp_path):
+    with pytest.raises(ValueError, match="No input file matches .*none"):
+        documents.find_files([str(tmp_path / "none*.txt")])
+    with pytest.raises(ValueError, match="is a folder"):
+        documents.find_files([str(tmp_path)])
+    empty = _write(tmp_path / "e.txt", b"")
+    with pytest.raises(ValueError, match="input is empty"):
+        documents.plan_files([empty])
