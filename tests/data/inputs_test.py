@@ -64,7 +64,8 @@ def test_a_batch_has_the_promised_shapes_and_types(folder):
     dataset = inputs.pretraining_dataset(folder, "train", 8)
     x, y = dataset.element_spec
     wide = tf.TensorSpec([8, 64], tf.int32)
-    assert x == dict.fromkeys(["token_ids", "segment_ids", "padding_mask"], wide)
+    names = ["token_ids", "segment_ids", "padding_mask"]
+    assert x == dict.fromkeys(names, wide)
     assert y == {
         "mlm_positions": tf.TensorSpec([8, 10], tf.int32),
         "mlm_labels": tf.TensorSpec([8, 10], tf.int32),

@@ -249,6 +249,11 @@ def test_refuses_different_numbers_of_texts_and_pairs(uncased):
         uncased.encode(["a", "b"], 8, ["c"])
 
 
+def test_names_a_vocabulary_that_is_missing(tmp_path):
+    with pytest.raises(ValueError, match="none.txt cannot be read"):
+        WordPiece(str(tmp_path / "none.txt"))
+
+
 @pytest.mark.parametrize(
     "content, message",
     [

@@ -158,6 +158,7 @@ def _report(console, meta, seconds):
     statistics = meta.statistics
     megabytes = statistics["text_bytes"] / 1e6
     examples = meta.num_train + meta.num_validation
+    written = sum(meta.train_bytes + meta.validation_bytes)
     share = statistics["random_next"] / max(1, examples)
     table = rich.table.Table("prepared", "", title=_OUTPUT.value)
     table.columns[1].justify = "right"
@@ -169,7 +170,7 @@ def _report(console, meta, seconds):
         ("validation examples", f"{meta.num_validation:,}"),
         ("random next sentences", f"{share:.1%}"),
         ("shards", str(len(meta.train_shards + meta.validation_shards))),
-        ("size", f"{sum(meta.train_bytes + meta.validation_bytes) / 1e6:.1f} MB"),
+        ("size", f"{written / 1e6:.1f} MB"),
         ("text", f"{megabytes:.1f} MB in {seconds:.1f} s"),
     ):
         table.add_row(*row)

@@ -32,7 +32,7 @@ _ADVICE = "use --documents=blank_line or --documents=line"
 
 @dataclasses.dataclass(frozen=True)
 class TextRange:
-    """The documents that begin in bytes start..end of a file (end None: all)."""
+    """The documents that begin in bytes start..end of a file; None: its end."""
 
     path: str
     start: int = 0

@@ -16,162 +16,25 @@ whole or not at all; on a remote file system, which has no rename of folders,
 its meta.json is written last.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
-import logging
 import os
-import shlex
-import sys
-import threading
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability import fn_api_runner
-from apache_beam.transforms import environments
 import tensorflow as tf
 
 from tf_pof.data import documents
 from tf_pof.data import records
-from tf_pof.data import stages
+from tf_pof.data import runner
+from tf_pof.data import work
 from tf_pof.data.examples import PairOptions
 from tf_pof.data.tokenizer import WordPiece
 
-Progress = Callable[[str, int, int], None]
 _SHARD_BYTES = 32 << 20
 _WORKER_BYTES = 32 << 20
 _PACKED = (".gz", ".xz", ".bz2")
-
-
-@contextlib.contextmanager
-def _local_settings():
-    """Settings of the in-process runner, which its processes inherit."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    settings = {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "CUDA_VISIBLE_DEVICES": "-1",  # the work is all on the CPU
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    # Beam logs a worker's traceback; the sentence is in error.json.
-    logger = logging.getLogger("apache_beam")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _run_locally(job: stages.Job, pieces, num_workers: int) -> None:
-    """Runs the pipeline in this process or in `num_workers` of its own."""
-    environment = None
-    if num_workers > 1:
-        log = shlex.quote(job.path("workers.log"))
-        environment = environments.SubprocessSDKEnvironment(
-            f"exec {shlex.quote(sys.executable)} -m "
-            f"apache_beam.runners.worker.sdk_worker_main >>{log} 2>&1"
-        )
-    runner = fn_api_runner.FnApiRunner(default_environment=environment)
-    options = PipelineOptions([f"--direct_num_workers={num_workers}"])
-    with _local_settings():
-        with beam.Pipeline(runner=runner, options=options) as pipeline:
-            build(pipeline, job, pieces)
-
-
-def build(pipeline: beam.Pipeline, job: stages.Job, pieces: Sequence) -> None:
-    """Adds the preparation to a Beam pipeline.
-
-    Args:
-        pipeline: to add to.
-        job: the preparation.
-        pieces: of the input.
-    """
-    reports = (
-        pipeline
-        | "Pieces" >> beam.Create(list(enumerate(pieces)))
-        | "SpreadPieces" >> beam.Reshuffle()
-        | "MakeParts" >> beam.Map(functools.partial(stages.make_parts, job))
-    )
-    _ = (
-        pipeline
-        | "Job" >> beam.Create([job])
-        | "PlanShards"
-        >> beam.FlatMap(stages.plan_shards, beam.pvalue.AsList(reports))
-        | "SpreadShards" >> beam.Reshuffle()
-        | "MakeShard" >> beam.Map(functools.partial(stages.make_shard, job))
-    )
-
-
-@contextlib.contextmanager
-def _watching(progress: Progress | None, job: stages.Job, pieces):
-    """Reports which marks exist, twice a second, from a thread."""
-    if progress is None:
-        yield
-        return
-    waiting = {
-        "Reading text": {
-            job.piece_mark(number): piece.size
-            for number, piece in enumerate(pieces)
-        },
-        "Writing shards": {
-            job.shard_mark(name): 1
-            for split in records.SPLITS
-            for name in job.shard_names(split)
-        },
-    }
-    totals = {stage: sum(marks.values()) for stage, marks in waiting.items()}
-    finished = threading.Event()
-
-    def look():
-        for stage, marks in waiting.items():
-            for path in [path for path in marks if tf.io.gfile.exists(path)]:
-                del marks[path]
-            left = sum(marks.values())
-            progress(stage, totals[stage] - left, totals[stage])
-            if left:
-                break
-
-    def watch():
-        while not finished.wait(0.5):
-            look()
-
-    look()
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join()
-    look()
-
-
-def _run(job, pieces, num_workers, beam_args, progress) -> None:
-    """Runs the pipeline; a worker's error comes as one sentence."""
-    try:
-        with _watching(progress, job, pieces):
-            if not beam_args:
-                _run_locally(job, pieces, num_workers)
-                return
-            options = PipelineOptions(list(beam_args))
-            with beam.Pipeline(options=options) as pipeline:
-                build(pipeline, job, pieces)
-    except Exception as error:
-        report = stages.read_mark(job.path("error.json"))
-        if report is None:
-            raise
-        kind = ValueError if report["kind"] == "input" else OSError
-        raise kind(report["message"]) from error
 
 
 def _fingerprint(values: dict, pieces: Sequence[documents.Piece]) -> str:
@@ -184,6 +47,15 @@ def _fingerprint(values: dict, pieces: Sequence[documents.Piece]) -> str:
                 times[path] = tf.io.gfile.stat(path).mtime_nsec
     content = json.dumps([records.VERSION, values, times]) + repr(pieces)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _plain_errors():
+    """Turns TensorFlow's file errors into OSError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"A file operation failed: {error.message}.") from error
 
 
 def _check_output(output: str, overwrite: bool) -> None:
@@ -206,21 +78,22 @@ def _check_output(output: str, overwrite: bool) -> None:
         )
 
 
-def _open_work_folder(work: str, fingerprint: str) -> None:
+def _open_work_folder(folder: str, fingerprint: str) -> None:
     """Makes the work folder; what another preparation has left is deleted."""
-    path = os.path.join(work, "fingerprint.json")
-    mark = stages.read_mark(path) if tf.io.gfile.exists(work) else None
+    path = os.path.join(folder, "fingerprint.json")
+    mark = work.read_mark(path) if tf.io.gfile.exists(folder) else None
     if mark != {"sha256": fingerprint}:
-        if tf.io.gfile.exists(work):
-            tf.io.gfile.rmtree(work)
-        tf.io.gfile.makedirs(work)
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
+        tf.io.gfile.makedirs(folder)
         content = json.dumps({"sha256": fingerprint}).encode()
-        stages.write_atomically(path, content)
-    error = os.path.join(work, "error.json")
+        work.write_atomically(path, content)
+    error = os.path.join(folder, "error.json")
     if tf.io.gfile.exists(error):
         tf.io.gfile.remove(error)
 
 
+@_plain_errors()
 def prepare(
     pieces: Sequence[documents.Piece],
     output: str,
@@ -236,7 +109,7 @@ def prepare(
     beam_args: Sequence[str] = (),
     overwrite: bool = False,
     arguments: dict | None = None,
-    progress: Progress | None = None,
+    progress: runner.Progress | None = None,
 ) -> records.PretrainingMeta:
     """Prepares a pre-training data set.
 
@@ -286,20 +159,20 @@ def prepare(
     if not num_workers:
         # A worker process needs seconds to start: it must be worth it.
         num_workers = max(1, min(_num_cores(), size // _WORKER_BYTES))
-    work = output + ".partial"
-    result = output if "://" in output else os.path.join(work, "result")
-    job = stages.Job(
-        work, result, vocab_file, lowercase, separator, options,
+    work_folder = output + ".partial"
+    result = output if "://" in output else os.path.join(work_folder, "result")
+    job = work.Job(
+        work_folder, result, vocab_file, lowercase, separator, options,
         validation_fraction, num_shards, seed,
     )  # fmt: skip
     values = dataclasses.asdict(job) | {
         "vocab_sha256": tokenizer.sha256,
         "whole_word_masking": whole_word_masking,
     }
-    _open_work_folder(work, _fingerprint(values, pieces))
+    _open_work_folder(work_folder, _fingerprint(values, pieces))
     tf.io.gfile.makedirs(result)
     try:
-        _run(job, pieces, num_workers, beam_args, progress)
+        runner.run(job, pieces, num_workers, beam_args, progress)
         meta = _collect(
             job, pieces, tokenizer, whole_word_masking, arguments or {}
         )
@@ -308,10 +181,10 @@ def prepare(
         )
         records.write_meta(result, meta)
     except ValueError:
-        tf.io.gfile.rmtree(work)
+        tf.io.gfile.rmtree(work_folder)
         raise
     _publish(result, output)
-    tf.io.gfile.rmtree(work)
+    tf.io.gfile.rmtree(work_folder)
     return meta
 
 
@@ -328,16 +201,16 @@ def _expansion(piece: documents.Piece) -> int:
 
 
 def _collect(job, pieces, tokenizer, whole_word, arguments):
-    """Makes the meta data from the marks of both stages."""
+    """Makes the meta data from the marks of both work."""
     statistics = {"tokens_used": 0, "random_next": 0}
     for number in range(len(pieces)):
-        totals = stages.read_mark(job.piece_mark(number))["totals"]
+        totals = work.read_mark(job.piece_mark(number))["totals"]
         for name, value in totals.items():
             statistics[name] = statistics.get(name, 0) + value
     columns: dict[str, list] = {}
     for split in records.SPLITS:
         names = job.shard_names(split)
-        reports = [stages.read_mark(job.shard_mark(name)) for name in names]
+        reports = [work.read_mark(job.shard_mark(name)) for name in names]
         columns[f"{split}_shards"] = names
         columns[f"{split}_counts"] = [report["count"] for report in reports]
         columns[f"{split}_bytes"] = [report["bytes"] for report in reports]

@@ -22,7 +22,8 @@ _BEFORE_NUMBER = frozenset(
 # Terminators with what closes after them and the space that follows, or line
 # ends.
 _CANDIDATE = re.compile(
-    "(?:[.!?\u2026\u3002\uff01\uff1f]+[\"'\u201d\u2019\u00bb)\\]\u300d\u300f\uff09]*"
+    "(?:[.!?\u2026\u3002\uff01\uff1f]+"
+    "[\"'\u201d\u2019\u00bb)\\]\u300d\u300f\uff09]*"
     "|\n)\\s*"
 )
 _OPENING = "\"'\u201c\u2018\u00ab([\u300c\u300e\uff08"

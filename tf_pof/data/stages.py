@@ -15,10 +15,7 @@ from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 import hashlib
-import io
-import json
 import os
-import uuid
 
 import numpy as np
 import tensorflow as tf
@@ -27,52 +24,11 @@ from tf_pof.data import documents
 from tf_pof.data import examples
 from tf_pof.data import records
 from tf_pof.data import sentences
+from tf_pof.data import work
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.work import Job
 
 BLOCK_CHARACTERS = 4 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What every worker must know.
-
-    Attributes:
-        work_folder: where parts and marks go; all workers must see it.
-        result_folder: where shards go.
-        vocab_file: of the tokenizer.
-        lowercase: of the tokenizer.
-        separator: of documents in text files.
-        pairs: how to draw segment pairs.
-        validation_fraction: share of the documents kept for validation.
-        num_shards: of the train split.
-        seed: of everything drawn.
-    """
-
-    work_folder: str
-    result_folder: str
-    vocab_file: str
-    lowercase: bool
-    separator: str
-    pairs: examples.PairOptions
-    validation_fraction: float
-    num_shards: int
-    seed: int
-
-    def path(self, name: str) -> str:
-        return os.path.join(self.work_folder, name)
-
-    def piece_mark(self, number: int) -> str:
-        return self.path(f"piece-{number:06d}.json")
-
-    def shard_mark(self, name: str) -> str:
-        return self.path(f"{name}.json")
-
-    def shard_names(self, split: str) -> list[str]:
-        count = self.num_shards
-        if split == "validation":
-            share = self.validation_fraction
-            count = max(1, round(count * share)) if share else 0
-        return [records.shard_name(split, i, count) for i in range(count)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,27 +52,6 @@ def _tokenizer(vocab_file: str, lowercase: bool) -> WordPiece:
     return WordPiece(vocab_file, lowercase)
 
 
-def write_atomically(path: str, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it to `path`."""
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with tf.io.gfile.GFile(temporary, "wb") as file:
-        file.write(content)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
-
-
-def read_mark(path: str) -> dict | None:
-    """Reads what a finished stage has left, None if it has not finished."""
-    try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            return json.loads(file.read())
-    except tf.errors.NotFoundError:
-        return None
-
-
-def _write_mark(path: str, values: dict) -> None:
-    write_atomically(path, json.dumps(values).encode())
-
-
 def _reports_errors(stage):
     """Leaves the sentence of a user's error where the main program looks.
 
@@ -129,7 +64,7 @@ def _reports_errors(stage):
             return stage(job, element)
         except (ValueError, OSError, tf.errors.OpError) as error:
             kind = "input" if isinstance(error, ValueError) else "system"
-            _write_mark(
+            work.write_mark(
                 job.path("error.json"),
                 {"kind": kind, "message": " ".join(str(error).split())},
             )
@@ -139,7 +74,10 @@ def _reports_errors(stage):
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Groups documents into blocks; a small rest joins the block before."""
+    """Groups documents into blocks; a small rest joins the block before.
+
+    So does a rest of one document, which would find no other to draw from.
+    """
     waiting: list[str] = []
     block: list[str] = []
     size = 0
@@ -150,25 +88,11 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
             if waiting:
                 yield waiting
             waiting, block, size = block, [], 0
-    if waiting and block and size >= BLOCK_CHARACTERS // 2:
+    if waiting and len(block) > 1 and size >= BLOCK_CHARACTERS // 2:
         yield waiting
         waiting = []
     if waiting or block:
         yield waiting + block
-
-
-def _keys(seed: int, piece: int, block: int, count: int) -> np.ndarray:
-    """Random 64-bit keys of a block's examples, by SplitMix64."""
-    start = hashlib.blake2b(
-        f"{seed}/{piece}/{block}".encode(), digest_size=8
-    ).digest()
-    with np.errstate(over="ignore"):
-        key = np.arange(1, count + 1, dtype=np.uint64)
-        key *= np.uint64(0x9E3779B97F4A7C15)
-        key += np.frombuffer(start, np.uint64)
-        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return key ^ (key >> np.uint64(31))
 
 
 def tokenize_documents(
@@ -223,7 +147,7 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> dict:
     """
     number, piece = element
     mark = job.piece_mark(number)
-    if (report := read_mark(mark)) is not None:
+    if (report := work.read_mark(mark)) is not None:
         return report
     tokenizer = _tokenizer(job.vocab_file, job.lowercase)
     parts = []
@@ -250,15 +174,13 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> dict:
             tokenizer.cls_id,
             tokenizer.sep_id,
         )
-        keys = _keys(job.seed, number, block, len(made.lengths))
-        offsets = _write_part(job, name, made, keys, tokenizer)
+        keys = work.sort_keys(job.seed, number, block, len(made.lengths))
+        offsets = work.write_part(
+            job, name, made, keys, len(tokenizer.vocabulary)
+        )
         validation = tokenized.select(held_out)
         if held_out.any():
-            content = io.BytesIO()
-            np.savez(content, **dataclasses.asdict(validation))
-            write_atomically(
-                job.path(f"{name}-validation.npz"), content.getvalue()
-            )
+            work.write_documents(job, f"{name}-validation.npz", validation)
         parts.append(
             {
                 "name": name,
@@ -272,48 +194,8 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> dict:
         totals["sentences"] += len(tokenized.sentence_lengths)
         totals["tokens"] += len(tokenized.token_ids)
     report = {"number": number, "parts": parts, "totals": totals}
-    _write_mark(mark, report)
+    work.write_mark(mark, report)
     return report
-
-
-def _write_part(
-    job: Job,
-    name: str,
-    made: examples.Examples,
-    keys: np.ndarray,
-    tokenizer: WordPiece,
-) -> list[int]:
-    """Writes the examples grouped by shard; returns each group's offset.
-
-    A shard without examples in this part has offset -1.
-    """
-    shards = (keys % np.uint64(job.num_shards)).astype(np.int64)
-    order = np.argsort(shards, kind="stable")
-    made = take(made, order)
-    counts = np.bincount(shards, minlength=job.num_shards)
-    columns = np.stack(
-        [
-            made.lengths.astype(np.uint64),
-            made.segment_b_start.astype(np.uint64),
-            made.next_sentence_label.astype(np.uint64),
-            keys[order],
-        ],
-        axis=1,
-    )
-    small = len(tokenizer.vocabulary) <= 1 << 16
-    token_ids = made.token_ids.astype(np.uint16 if small else np.int32)
-    last = np.cumsum(counts)
-    token_ends = np.concatenate([[0], np.cumsum(made.lengths)])
-    offsets = []
-    content = io.BytesIO()
-    for end, count in zip(last.tolist(), counts.tolist()):
-        offsets.append(content.tell() if count else -1)
-        if count:
-            first, stop = token_ends[end - count], token_ends[end]
-            np.save(content, columns[end - count : end])
-            np.save(content, token_ids[first:stop])
-    write_atomically(job.path(name), content.getvalue())
-    return offsets
 
 
 @_reports_errors
@@ -377,55 +259,15 @@ def _check_totals(job: Job, totals: list[dict]) -> None:
         )
 
 
-def take(made: examples.Examples, order: np.ndarray) -> examples.Examples:
-    """Returns examples in another order, see `examples.Examples`."""
-    starts = np.cumsum(made.lengths, dtype=np.int64) - made.lengths
-    lengths = made.lengths[order]
-    begins = np.cumsum(lengths, dtype=np.int64) - lengths
-    index = np.arange(lengths.sum()) + np.repeat(
-        starts[order] - begins, lengths
-    )
-    return examples.Examples(
-        made.token_ids[index],
-        lengths,
-        made.segment_b_start[order],
-        made.next_sentence_label[order],
-    )
-
-
-def _read_parts(job: Job, shard: Shard):
-    """Returns the examples of a train shard and their keys."""
-    columns = [np.empty((0, 4), np.uint64)]
-    token_ids = [np.empty(0, np.int32)]
-    for name, offset in shard.parts:
-        with tf.io.gfile.GFile(job.path(name), "rb") as file:
-            file.seek(offset)
-            columns.append(np.load(file))
-            token_ids.append(np.load(file))
-    table = np.concatenate(columns)
-    lengths, b_start, label = table[:, :3].astype(np.int32).T
-    return (
-        examples.Examples(np.concatenate(token_ids), lengths, b_start, label),
-        table[:, 3],
-    )
-
-
 def _build_validation(job: Job, shard: Shard):
     """Makes the examples of a validation shard and their keys."""
     tokenizer = _tokenizer(job.vocab_file, job.lowercase)
-    blocks = []
-    for name, _ in shard.parts:
-        with tf.io.gfile.GFile(job.path(name), "rb") as file:
-            with np.load(file) as arrays:
-                blocks.append(examples.Documents(**arrays))
+    held_out = work.read_documents(job, [name for name, _ in shard.parts])
     made = examples.build(
-        examples.Documents.concatenate(blocks),
-        job.pairs,
-        tokenizer.cls_id,
-        tokenizer.sep_id,
+        held_out, job.pairs, tokenizer.cls_id, tokenizer.sep_id
     )
     index = int(shard.name.split("-")[1])
-    return made, _keys(job.seed, -1, index, len(made.lengths))
+    return made, work.sort_keys(job.seed, -1, index, len(made.lengths))
 
 
 @_reports_errors
@@ -440,10 +282,10 @@ def make_shard(job: Job, shard: Shard) -> None:
     if tf.io.gfile.exists(mark):
         return
     if shard.split == "train":
-        made, keys = _read_parts(job, shard)
+        made, keys = work.read_parts(job, shard.parts)
     else:
         made, keys = _build_validation(job, shard)
-    made = take(made, np.argsort(keys, kind="stable"))
+    made = made.take(np.argsort(keys, kind="stable"))
     path = os.path.join(job.result_folder, shard.name)
     records.write_shard(
         path + ".tmp",
@@ -453,7 +295,7 @@ def make_shard(job: Job, shard: Shard) -> None:
         made.next_sentence_label,
     )
     tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
-    _write_mark(
+    work.write_mark(
         mark,
         {
             "count": len(made.lengths),

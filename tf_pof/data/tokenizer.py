@@ -40,7 +40,7 @@ _LONG_WORD = re.compile(
 _WIDE_WORD = re.compile(r"[^\s!-/:-@\[-`{-~]{26,}")
 
 
-def _strip_sets(character: str) -> str:
+def _clean_character(character: str) -> str:
     """What the reference's cleaning and Han spacing make of a character."""
     code = ord(character)
     category = unicodedata.category(character)
@@ -82,8 +82,14 @@ class WordPiece:
     """
 
     def __init__(self, vocab_file: str, lowercase: bool = True):
-        with tf.io.gfile.GFile(vocab_file, "rb") as file:
-            content = file.read()
+        try:
+            with tf.io.gfile.GFile(vocab_file, "rb") as file:
+                content = file.read()
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"The vocabulary {vocab_file} cannot be read "
+                f"({error.message}): give a file with one WordPiece a line."
+            ) from None
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.lowercase = lowercase
         try:
@@ -119,7 +125,7 @@ class WordPiece:
             for code in range(0xE000, 0xF8FF)
             if chr(code) not in self._characters
         )
-        self._clean = _CharacterMap(_strip_sets)
+        self._clean = _CharacterMap(_clean_character)
         self._split = _CharacterMap(self._split_character)
         self._tokenizers = {}
 
@@ -197,7 +203,9 @@ class WordPiece:
         """
         normalized, wide = self._normalize_all(texts)
         wordpiece = self._wordpiece(MAX_WORD_CHARACTERS * (4 if wide else 1))
-        return wordpiece.tokenize(tf.constant(normalized, tf.string, [len(normalized)]))
+        return wordpiece.tokenize(
+            tf.constant(normalized, tf.string, [len(normalized)])
+        )
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Tokenizes UTF-8 texts; bytes that are not UTF-8 are left out.
