@@ -24,7 +24,7 @@ class PretrainingDistiller(Distiller):
     without segments (DistilBERT) have no NSP terms.
     """
 
-    def __init__(self, *args, chunk_size: int = 512, **kwargs):
+    def __init__(self, *args, chunk_size: int = 1024, **kwargs):
         """See `Distiller`; `chunk_size` is in tokens.
 
         Raises:

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Teacher preparation, pruning to 90 and 85 %, and two controls, on real text.
+#
+#   benchmarks/minilm/run.sh TEXT RUNS
+#
+# TEXT is a file of English Wikipedia, a blank line between documents; RUNS is
+# the folder of data and runs. Kill it at will: the same command goes on.
+set -euo pipefail
+text=$1 runs=$2
+bin=$(dirname -- "$0")/../../bin
+shared=(--data="$runs/data" --precision=mixed_bfloat16)
+# The paper's proportions (ramp to 1/2, last selection at 8/10, one selection
+# every 1/100 of the run), at the teacher's own peak learning rate.
+prune=("${shared[@]}" --model="$runs/teacher/model" --train_steps=600
+  --batch_size=16 --learning_rate=3e-4 --warmup_fraction=0.05 --seed=2
+  --pruning_ramp_end_step=300 --pruning_end_step=480 --pruning_frequency=6
+  --checkpoint_every=100 --log_every=20)
+
+[[ -e $runs/data/meta.json ]] || "$bin/prepare_data" --input="$text" \
+  --output="$runs/data" --validation_fraction=0.012 --num_shards=16
+"$bin/prepare_teacher" --model="${MODEL:-$HOME/.cache/tf_pof/minilm_l6}" \
+  --output="$runs/teacher" "${shared[@]}" --train_steps=1600 --batch_size=32 \
+  --learning_rate=3e-4 --warmup_fraction=0.05 --seed=1 \
+  --checkpoint_every=100 --log_every=25
+"$bin/prune_pretrain" "${prune[@]}" --output="$runs/sparse_90" \
+  --final_sparsity=0.9
+"$bin/prune_pretrain" "${prune[@]}" --output="$runs/no_distillation_90" \
+  --final_sparsity=0.9 --distillation_weight=0 --hard_loss_weight=1
+"$bin/prune_pretrain" "${prune[@]}" --output="$runs/one_shot_90" \
+  --final_sparsity=0.9 --pruning_schedule=constant --pruning_end_step=0
+"$bin/prune_pretrain" "${prune[@]}" --output="$runs/sparse_85" \
+  --final_sparsity=0.85
