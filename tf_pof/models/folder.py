@@ -31,6 +31,7 @@ def save(
     path: str | os.PathLike,
     vocab_file: str | None = None,
     sparsity: dict | None = None,
+    compact: bool = False,
 ) -> str:
     """Writes a model folder, replacing an older one, atomically.
 
@@ -42,6 +43,8 @@ def save(
         vocab_file: copied to vocab.txt; by default the model's own.
         sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
             schedule, provenance); by default what the model was loaded with.
+        compact: rounds the weights to bfloat16 and compresses them, as
+            model.safetensors.xz.
 
     Returns:
         The path.
@@ -59,9 +62,12 @@ def save(
     vocab_file = vocab_file or model.vocab_file
     sparsity = sparsity or getattr(model, "sparsity", None)
     files = {
-        huggingface.CONFIG: _json(_config_of(model)),
-        huggingface.WEIGHTS: huggingface.to_bytes(model),
+        huggingface.CONFIG: _json(_config_of(model, compact)),
     }
+    if compact:
+        files[huggingface.COMPACT] = huggingface.to_compact_bytes(model)
+    else:
+        files[huggingface.WEIGHTS] = huggingface.to_bytes(model)
     if vocab_file:
         files[_VOCAB] = pathlib.Path(vocab_file).read_bytes()
     if sparsity:
@@ -74,14 +80,14 @@ def _json(value):
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _config_of(model):
+def _config_of(model, compact):
     labels = getattr(model, "labels", None) or [
         f"LABEL_{i}" for i in range(model.num_labels)
     ]
     config = {
         **model.config.to_hf(),
         "architectures": [huggingface.architecture(model)],
-        "dtype": "float32",
+        "dtype": "bfloat16" if compact else "float32",
         "tf_pof": {
             "version": _VERSION,
             "head": model.head,

@@ -1,13 +1,18 @@
 """Hugging Face folders: config.json and model.safetensors or tf_model.h5."""
 
 import json
+import lzma
 import os
 import re
+import shutil
+import tempfile
 
 import h5py
 import numpy as np
 import safetensors
+import safetensors.tensorflow
 from safetensors.numpy import save
+import tensorflow as tf
 
 from tf_pof._keras import keras
 from tf_pof.models.checkpoints import assign
@@ -16,6 +21,7 @@ from tf_pof.models.config import BertConfig
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+COMPACT = "model.safetensors.xz"
 _INDEX = "model.safetensors.index.json"
 _KERAS_WEIGHTS = "tf_model.h5"
 
@@ -41,7 +47,7 @@ def is_folder(path: str) -> bool:
     """Whether `path` is a folder with a config.json and weights we read."""
     return os.path.exists(os.path.join(path, CONFIG)) and any(
         os.path.exists(os.path.join(path, name))
-        for name in (WEIGHTS, _INDEX, _KERAS_WEIGHTS)
+        for name in (WEIGHTS, COMPACT, _INDEX, _KERAS_WEIGHTS)
     )
 
 
@@ -78,6 +84,9 @@ def read_tensors(folder: str) -> tuple[str, dict[str, np.ndarray]]:
     path = os.path.join(folder, WEIGHTS)
     if os.path.exists(path):
         tensors = _read_safetensors(path)
+    elif os.path.exists(os.path.join(folder, COMPACT)):
+        path = os.path.join(folder, COMPACT)
+        tensors = _read_compact(path)
     elif os.path.exists(os.path.join(folder, _INDEX)):
         path = os.path.join(folder, _INDEX)
         with open(path, encoding="utf-8") as file:
@@ -90,8 +99,8 @@ def read_tensors(folder: str) -> tuple[str, dict[str, np.ndarray]]:
         tensors = _read_h5(path)
     else:
         raise ValueError(
-            f"{folder} holds no weights: expected {WEIGHTS}, {_INDEX} or "
-            f"{_KERAS_WEIGHTS}."
+            f"{folder} holds no weights: expected {WEIGHTS}, {COMPACT}, "
+            f"{_INDEX} or {_KERAS_WEIGHTS}."
         )
     named = {}
     for name, value in tensors.items():
@@ -123,6 +132,18 @@ def _read_safetensors(path):
             }
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
+
+
+def _read_compact(path):
+    # A file, because the reader of bytes does not know bfloat16.
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as plain:
+        try:
+            with lzma.open(path) as file:
+                shutil.copyfileobj(file, plain)
+        except (lzma.LZMAError, EOFError) as error:
+            raise ValueError(f"{path} cannot be read: {error}.") from None
+        plain.flush()
+        return _read_safetensors(plain.name)
 
 
 def _as_float(value):
@@ -219,11 +240,29 @@ def architecture(model: keras.Model) -> str:
 
 def to_bytes(model: keras.Model) -> bytes:
     """The model's effective weights as a safetensors file."""
-    fmt = tensor_names.hf_format(model.config)
-    tensors = assign.extract(model, fmt)
-    if model.head is None:
-        tensors = {
-            re.sub(r"^(distil)?bert\.", "", name): value
-            for name, value in tensors.items()
-        }
-    return save(tensors, metadata={"format": "pt"})
+    return save(_tensors(model), metadata={"format": "pt"})
+
+
+def to_compact_bytes(model: keras.Model) -> bytes:
+    """The same in bfloat16 and xz-compressed: small, for shipping.
+
+    `xz -d` makes of it a file that Hugging Face tools read.
+    """
+    tensors = {
+        name: tf.cast(value, tf.bfloat16)
+        for name, value in _tensors(model).items()
+    }
+    contents = safetensors.tensorflow.save(tensors, metadata={"format": "pt"})
+    # Bytes of one kind are two apart: lp and pb tell the coder.
+    lzma2 = {"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 3, "lp": 1, "pb": 1}
+    return lzma.compress(contents, filters=[lzma2])
+
+
+def _tensors(model):
+    tensors = assign.extract(model, tensor_names.hf_format(model.config))
+    if model.head is not None:
+        return tensors
+    return {
+        re.sub(r"^(distil)?bert\.", "", name): value
+        for name, value in tensors.items()
+    }
