@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import tf_pof  # noqa: F401  (legacy Keras before TensorFlow)
 
@@ -19,7 +20,8 @@ from tf_pof.training.pretraining import PretrainingDistiller
 
 
 def make_step(spec):
-    """Returns a function that takes one step of `Model.fit`'s and its loss."""
+    """A function that takes one of fit's steps and returns the loss, and the
+    pruner (None if dense)."""
     threads = spec["threads"]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -29,7 +31,6 @@ def make_step(spec):
     student = bert.build(config, "pretraining")
     teacher = bert.build(config, "pretraining") if spec["teacher"] else None
     if spec["pruned"]:
-        # begin_step: the steps from 0 on cost a selection each `frequency`.
         student = prune(student, PruneOnceSchedule(**spec["schedule"]))
     rate = optimizers.learning_rate_schedule(
         "rewind", 5e-5, 100_000, 1000, 50_000
@@ -60,15 +61,26 @@ def make_step(spec):
         "nsp_labels": np.zeros(rows, np.int32),
     }
     dataset = tf.data.Dataset.from_tensors((x, y)).repeat()
-    iterator = iter(distiller.distribute_strategy.experimental_distribute_dataset(dataset))
+    iterator = iter(dataset)
     train = distiller.make_train_function()
 
     def step():
         distiller.reset_metrics()
         return float(train(iterator)["loss"])
 
-    return step
+    return step, distiller.pruner
+
+
+def selection_seconds(pruner):
+    """Time of one selection of all masks; 0 without pruning."""
+    if pruner is None:
+        return 0.0
+    began = time.perf_counter()
+    pruner.update(0)
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    worker.serve(make_step(json.loads(sys.argv[1])))
+    step, pruner = make_step(json.loads(sys.argv[1]))
+    step()
+    worker.serve(step, selection_seconds=selection_seconds(pruner))

@@ -11,11 +11,12 @@ import sys
 import time
 
 
-def serve(step):
+def serve(step, **more):
     """Answers every line of standard input with the cost of `step()`.
 
     Args:
         step: takes one training step and returns its loss as a float.
+        **more: added to every answer.
     """
     out = sys.stdout
     sys.stdout = sys.stderr  # Whatever a library prints is no answer.
@@ -25,7 +26,7 @@ def serve(step):
         loss = step()
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        answer = {"seconds": seconds, "loss": loss, "peak_bytes": peak}
+        answer = {"seconds": seconds, "loss": loss, "peak_bytes": peak, **more}
         print(json.dumps(answer), file=out, flush=True)
 
 

@@ -83,7 +83,8 @@ def define(learning_rate_schedule: str) -> None:
         "default",
         ["default", "mirrored", "multi_worker", "tpu", "parameter_server"],
         "Distribution: one device, all local GPUs, the workers of TF_CONFIG "
-        "with all-reduce, a TPU, or parameter servers (without pruning).",
+        "with all-reduce, or a TPU. Parameter servers are refused: training "
+        "needs its steps in order.",
     )
     flags.DEFINE_integer(
         "checkpoint_every", 1000, "Steps between checkpoints.", lower_bound=1

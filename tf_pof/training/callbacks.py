@@ -40,13 +40,13 @@ class Progress(keras.callbacks.Callback):
     of every pruned tensor.
 
     Args:
-        folder: of the run.
+        folder: of the run; None on workers that write nothing.
         train_steps: last step of the run.
         batch_size: global, for samples/s.
         log_every: optimizer steps.
         console: rich console.
-        evaluate: called every `evaluate_every` steps (0: never); returns
-            validation metrics to log.
+        evaluate: called every `evaluate_every` steps (0: never) on all
+            workers; returns validation metrics to log.
     """
 
     def __init__(
@@ -63,28 +63,32 @@ class Progress(keras.callbacks.Callback):
         self.train_steps, self.batch_size = train_steps, batch_size
         self.log_every, self.console = log_every, console
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
-        self.curve = os.path.join(folder, "curve.jsonl")
-        self.board = tf.summary.create_file_writer(
-            os.path.join(folder, "tensorboard")
-        )
+        self.curve = folder and os.path.join(folder, "curve.jsonl")
+        self.board = tf.summary.create_noop_writer()
+        if folder:
+            self.board = tf.summary.create_file_writer(
+                os.path.join(folder, "tensorboard")
+            )
         self.bar = rich.progress.Progress(
             rich.progress.TextColumn("step {task.completed}/{task.total}"),
             rich.progress.BarColumn(),
             rich.progress.TimeElapsedColumn(),
             rich.progress.TextColumn("ETA"),
-            rich.progress.TimeRemainingColumn(elapsed_when_finished=False),
+            rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("{task.fields[status]}"),
             console=console,
             disable=not console.is_terminal,
             speed_estimate_period=300,
         )
+        self.sparsity = None
 
     @property
     def step(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
     def on_train_begin(self, logs=None):
-        _drop_lines_after(self.curve, self.step)
+        if self.curve:
+            _drop_lines_after(self.curve, self.step)
         self.task = self.bar.add_task(
             "", total=self.train_steps, completed=self.step, status=""
         )
@@ -102,18 +106,18 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = self.step
-        sparsity = None
         if step % self.log_every == 0 or step == self.train_steps:
-            sparsity = self._log(step, dict(logs))
+            self._log(step, {k: float(v) for k, v in logs.items()})
             self._restart_means()
         status = f"loss {logs['loss']:.3f}"
-        if sparsity is not None:
-            self._sparsity = sparsity
-        if getattr(self, "_sparsity", None) is not None:
-            status += f"  sparsity {self._sparsity:.1%}"
-        rate = (step - self.first_step) / (time.monotonic() - self.began)
-        status += f"  {rate * self.batch_size:.1f} samples/s"
+        if self.sparsity is not None:
+            status += f"  sparsity {self.sparsity:.1%}"
+        status += f"  {self._rate(step) * self.batch_size:.1f} samples/s"
         self.bar.update(self.task, completed=step, status=status)
+
+    def _rate(self, step):
+        """Steps a second of this process."""
+        return (step - self.first_step) / (time.monotonic() - self.began)
 
     def _restart_means(self):
         self.model.reset_metrics()
@@ -121,7 +125,6 @@ class Progress(keras.callbacks.Callback):
 
     def _log(self, step, values):
         elapsed = time.monotonic() - self._since
-        values = {k: float(v) for k, v in values.items()}
         values["samples_per_second"] = (
             (step - self._since_step) * self.batch_size / elapsed
         )
@@ -130,21 +133,22 @@ class Progress(keras.callbacks.Callback):
         )
         tensors = {}
         if self.model.pruner is not None:
-            tensors = self.model.pruner.sparsity()
-            values["sparsity"] = self.model.pruner.report()["sparsity"]
+            report = self.model.pruner.report()
+            values["sparsity"] = self.sparsity = report["sparsity"]
+            tensors = report["tensors"]
         if self.evaluate_every and step % self.evaluate_every == 0:
             validation = self.evaluate()
             values |= {f"validation_{k}": v for k, v in validation.items()}
-        with open(self.curve, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self.curve:
+            with open(self.curve, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
         with self.board.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
-            for name, value in tensors.items():
-                tf.summary.scalar(f"sparsity/{name}", value)
+            for name, tensor in tensors.items():
+                tf.summary.scalar(f"sparsity/{name}", tensor["sparsity"])
         if not self.console.is_terminal:
-            rate = (step - self.first_step) / (time.monotonic() - self.began)
-            eta = (self.train_steps - step) / rate
+            eta = (self.train_steps - step) / self._rate(step)
             shown = ("loss", "mlm", "sparsity", "samples_per_second")
             text = "  ".join(
                 f"{k} {values[k]:.4g}" for k in shown if k in values
@@ -153,7 +157,6 @@ class Progress(keras.callbacks.Callback):
                 f"step {step}/{self.train_steps}  ETA {_hms(eta)}  {text}",
                 soft_wrap=True,
             )
-        return values.get("sparsity")
 
 
 def _hms(seconds: float) -> str:

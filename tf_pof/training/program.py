@@ -115,12 +115,14 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         step = checkpointer.restore()
     if step:
         console.print(f"Going on from step {step} of {settings.train_steps}.")
+    if not chief:
+        console = rich.console.Console(quiet=True)
     progress = Progress(
-        settings.output,
+        settings.output if chief else None,
         settings.train_steps,
         settings.batch_size,
         settings.log_every,
-        console if chief else rich.console.Console(quiet=True),
+        console,
         lambda: evaluate(distiller, settings, settings.evaluate_batches),
         settings.evaluate_every,
     )

@@ -12,12 +12,10 @@ def get_strategy(name: str = "default") -> tf.distribute.Strategy:
         name: "default": one device. "mirrored": all GPUs of this machine (or
             all logical CPUs). "multi_worker": the processes that TF_CONFIG
             lists, with all-reduce. "tpu": the TPU that the environment names.
-            "parameter_server": this process is the coordinator, TF_CONFIG
-            lists workers and servers; asynchronous, so without pruning.
 
     Raises:
-        ValueError: for an unknown name, or when what the strategy needs is
-            not there.
+        ValueError: for an unknown name, when what the strategy needs is not
+            there, and for "parameter_server", with the reason.
     """
     if name == "default":
         return tf.distribute.get_strategy()
@@ -45,13 +43,11 @@ def get_strategy(name: str = "default") -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     if name == "parameter_server":
-        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-        if "ps" not in resolver.cluster_spec().as_dict():
-            raise ValueError(
-                "--strategy=parameter_server needs the environment variable "
-                "TF_CONFIG, with a cluster of chief, worker and ps tasks."
-            )
-        return tf.distribute.ParameterServerStrategy(resolver)
+        raise ValueError(
+            "--strategy=parameter_server updates weights out of order, but "
+            "mask selection, means over the global batch and exact resumption "
+            "need steps in order: use multi_worker."
+        )
     raise ValueError(f"strategy must be one of {', '.join(NAMES)}, not {name}.")
 
 

@@ -1,0 +1,91 @@
+import os
+import subprocess
+import sys
+
+from absl import app, flags
+import pytest
+
+from tf_pof.cli import common
+
+
+def run(module, *arguments, cwd=None):
+    done = subprocess.run(
+        [sys.executable, "-m", f"tf_pof.cli.{module}", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+def raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error,code",
+    [
+        (ValueError("the data\n  is gone"), 1),
+        (OSError("disk full"), 1),
+        (app.UsageError("--data must be given"), 2),
+        (flags.IllegalFlagValueError("bad"), 2),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_errors_are_one_line_and_a_code(error, code, capsys):
+    assert common.guarded(raising(error), ["x"]) == code
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "Traceback" not in printed
+    if str(error):
+        assert " ".join(str(error).split()) in printed
+
+
+def test_unexpected_errors_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        common.guarded(raising(ZeroDivisionError()), ["x"])
+
+
+def test_recipe_is_found_by_bare_name_and_a_local_file_wins(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = common.recipe_path("bert_base.flags")
+    assert os.path.isabs(found) and os.path.exists(found)
+    (tmp_path / "bert_base.flags").write_text("--seed=1\n")
+    assert common.recipe_path("bert_base.flags") == "bert_base.flags"
+    with pytest.raises(app.UsageError, match="bert_large.flags"):
+        common.recipe_path("nothing.flags")
+
+
+def test_recipe_without_its_paths_says_what_is_missing(tmp_path):
+    code, _, printed = run(
+        "prune_pretrain", "--flagfile=bert_base.flags", cwd=tmp_path
+    )
+    assert code == 2
+    assert printed.count("\n") == 0
+    for name in ("--model", "--data", "--output"):
+        assert name in printed
+
+
+def test_unknown_flag_is_a_usage_error(tmp_path):
+    code, _, printed = run("prune_pretrain", "--no_such_flag=1", cwd=tmp_path)
+    assert (code, printed.count("\n")) == (2, 0)
+    assert "no_such_flag" in printed
+
+
+def test_missing_data_is_one_sentence_without_log_noise(tmp_path):
+    code, printed, error = run(
+        "prepare_teacher",
+        "--model=bert_tiny",
+        "--data=nowhere",
+        "--output=run",
+        cwd=tmp_path,
+    )
+    assert code == 1 and printed == ""
+    assert error.startswith("prepare_teacher: ") and "nowhere" in error
+    assert error.count("\n") == 0
+    assert not (tmp_path / "run").exists()
