@@ -115,7 +115,8 @@ class Worker:
 
 
 def tf_pof(what):
-    return Worker([sys.executable, "-m", "benchmarks.training.tf_pof_step"], what)
+    module = "benchmarks.training.tf_pof_step"
+    return Worker([sys.executable, "-m", module], what)
 
 
 def interleave(workers, steps):

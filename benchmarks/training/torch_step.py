@@ -93,7 +93,9 @@ class Bert(nn.Module):
 def divergence(teacher, student, t):
     teacher, student = (x.flatten(0, -2) / t for x in (teacher, student))
     return t * t * F.kl_div(
-        F.log_softmax(student, -1), F.softmax(teacher, -1), reduction="batchmean"
+        F.log_softmax(student, -1),
+        F.softmax(teacher, -1),
+        reduction="batchmean",
     )
 
 

@@ -21,7 +21,11 @@ def problem(seed=0, teacher_width=6):
         return r.normal(size=shape)
 
     return {
-        "student": (draw(ROWS, WIDTH), draw(VOCABULARY, WIDTH), draw(VOCABULARY)),
+        "student": (
+            draw(ROWS, WIDTH),
+            draw(VOCABULARY, WIDTH),
+            draw(VOCABULARY),
+        ),
         "teacher": (
             draw(ROWS, teacher_width),
             draw(VOCABULARY, teacher_width),

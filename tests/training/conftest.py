@@ -1,4 +1,4 @@
-"""A data set of a few hundred examples and a model of a few thousand weights."""
+"""A small data set and a model of a few thousand weights."""
 
 import random
 

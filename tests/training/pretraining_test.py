@@ -74,7 +74,8 @@ def expected_terms(student, teacher, x, y, temperature):
     for b in range(BATCH):
         for k in range(SLOTS):
             if y["mlm_weights"][b, k]:
-                position, label = y["mlm_positions"][b, k], y["mlm_labels"][b, k]
+                position = y["mlm_positions"][b, k]
+                label = y["mlm_labels"][b, k]
                 mlm -= log_p[b, position, label]
                 hits += log_p[b, position].argmax() == label
                 count += 1

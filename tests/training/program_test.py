@@ -71,7 +71,8 @@ def command(data, model, output, *more):
 def final_bytes(output):
     folder = pathlib.Path(output) / "model"
     return [
-        (folder / n).read_bytes() for n in ("model.safetensors", "sparsity.json")
+        (folder / name).read_bytes()
+        for name in ("model.safetensors", "sparsity.json")
     ]
 
 
@@ -104,6 +105,21 @@ def test_run_ends_with_a_sparse_model_and_a_table(settings):
     )
     boards = list(pathlib.Path(settings.output, "tensorboard").iterdir())
     assert boards and boards[0].stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "mixed_float16", "hidden_loss_weight": 0.1},
+        {"precision": "mixed_bfloat16", "attention_loss_weight": 0.1},
+        {"jit_compile": True, "micro_batch_size": 4},
+    ],
+    ids=str,
+)
+def test_every_way_to_compute_prunes_and_finishes(settings, changes):
+    report, _ = run(dataclasses.replace(settings, **changes))
+    assert report["sparsity"]["sparsity"] == 0.75
+    assert np.isfinite(report["student"]["loss"])
 
 
 def test_finished_run_is_shown_again_not_run_again(settings):

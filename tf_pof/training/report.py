@@ -83,7 +83,8 @@ def show(result: dict, console: rich.console.Console) -> None:
     if result["teacher"]:
         table.add_column("teacher", justify="right")
         columns.insert(0, result["teacher"])
-    table.add_column("student" if result["teacher"] else "model", justify="right")
+    name = "student" if result["teacher"] else "model"
+    table.add_column(name, justify="right")
     for label, key in _ROWS.items():
         if key in result["student"]:
             form = "{:.2%}" if "accuracy" in key else "{:.4f}"

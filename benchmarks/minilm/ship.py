@@ -1,0 +1,99 @@
+"""Makes the bundled model of a run: compact weights and a model card.
+
+    python -m benchmarks.minilm.ship RUNS/sparse_90 \
+        tf_pof/models/zoo/minilm_l6_90
+"""
+
+import json
+import os
+import shutil
+import sys
+
+import tf_pof
+from tf_pof.models import minilm
+
+_CARD = """# minilm_l6_90
+
+A BERT of 6 layers, width 384 and 22.7 million parameters whose encoder kernels
+and pooler are {sparsity:.2%} zeros, unstructured. It is a start for
+fine-tuning with the zeros kept, not a finished model for any task.
+
+    model = tf_pof.load("minilm_l6_90")
+
+## Origin and licences
+
+- Weights: all-MiniLM-L6-v2 (Apache-2.0; LICENSE and NOTICE are beside this
+  file), given an MLM and an NSP head, trained and pruned with tf_pof. This
+  result is Apache-2.0 too.
+- Text: 128 MB of English Wikipedia (2015), CC BY-SA 3.0, by its authors. The
+  text itself is not included.
+- vocab.txt: bert-base-uncased, Apache-2.0.
+
+## How it was made
+
+`benchmarks/minilm/run.sh`: teacher preparation, then {steps} steps of
+{batch} examples of 128 tokens while sparsity rose to its final value by step
+{ramp}; masks were selected last at step {end}. Loss: {hard} labels and {soft}
+teacher, temperature {temperature}. sparsity.json has all settings and the
+sparsity of every tensor.
+
+## Figures
+
+On the validation split ({tokens}), from report.json of the run:
+
+| | teacher, dense | this model |
+|---|---|---|
+{rows}
+
+## Limits
+
+- The paper trains 100,000 steps of 256 examples of 512 tokens; this run had
+  {share:.3%} of those tokens. Expect less than the paper's accuracy.
+- Weights are stored in bfloat16, the precision it was trained to compute in,
+  and xz-compressed: `xz -d model.safetensors.xz` for Hugging Face tools.
+- Sequences were 128 tokens; positions from 128 on are untrained since MiniLM.
+- It carries the biases of its text and of all-MiniLM-L6-v2.
+"""
+
+
+def main(run, output):
+    with open(os.path.join(run, "report.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    model = tf_pof.load(os.path.join(run, "model"))
+    tf_pof.save(model, output, compact=True)
+    for name in ("LICENSE", "NOTICE"):
+        shutil.copy(os.path.join(minilm.fetch(), name), output)
+    settings = report["settings"]
+    schedule = settings["schedule"]["config"]
+    rows = [
+        f"| {label} | {form.format(report['teacher'][key])} | "
+        f"{form.format(report['student'][key])} |"
+        for label, key, form in (
+            ("MLM loss", "mlm", "{:.3f}"),
+            ("MLM accuracy", "mlm_accuracy", "{:.1%}"),
+            ("NSP loss", "nsp", "{:.3f}"),
+            ("NSP accuracy", "nsp_accuracy", "{:.1%}"),
+        )
+    ]
+    tokens = settings["train_steps"] * settings["batch_size"] * 128
+    card = _CARD.format(
+        sparsity=report["sparsity"]["sparsity"],
+        steps=settings["train_steps"],
+        batch=settings["batch_size"],
+        ramp=schedule["ramp_end_step"],
+        end=schedule["end_step"],
+        hard=settings["hard_loss_weight"],
+        soft=settings["distillation_weight"],
+        temperature=settings["temperature"],
+        tokens="MLM over masked tokens, NSP over pairs",
+        rows="\n".join(rows),
+        share=tokens / (100_000 * 256 * 512),
+    )
+    with open(
+        os.path.join(output, "README.md"), "w", encoding="utf-8"
+    ) as file:
+        file.write(card)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
