@@ -7,6 +7,7 @@ import tf_pof  # noqa: F401  (legacy Keras before TensorFlow)
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_model_optimization.sparsity import keras as tfmot
 
 from tf_pof._keras import keras
 from tf_pof.distillation import Distiller
@@ -167,6 +168,26 @@ def test_pruned_student_is_pruned_by_its_schedule_in_fit():
     distiller.compile("adam", CROSS_ENTROPY)
     distiller.fit(*data(), batch_size=2, epochs=1, verbose=0)
     assert list(student.pruner.sparsity().values()) == [0.75]
+
+
+def test_tf_mot_s_callbacks_work_on_the_distiller(tmp_path):
+    schedule = tfmot.PolynomialDecay(0.0, 0.5, 0, 6, frequency=2)
+    student = prune(mlp(1), schedule, prunable=["hidden"])
+    distiller = Distiller(student, mlp(2))
+    distiller.compile("adam", CROSS_ENTROPY)
+    callbacks = [
+        tfmot.UpdatePruningStep(),
+        tfmot.PruningSummaries(str(tmp_path)),
+    ]
+    distiller.fit(
+        *data(), batch_size=4, epochs=2, verbose=0, callbacks=callbacks
+    )
+    assert list(student.pruner.sparsity().values()) == [0.5]
+    logged = set()
+    for path in (tmp_path / "metrics").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            logged |= {value.tag for value in event.summary.value}
+    assert any(tag.endswith("mask:0/sparsity") for tag in logged)
 
 
 def test_shared_variables_are_refused():

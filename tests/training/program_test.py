@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,12 +224,13 @@ def test_really_full_disk_leaves_the_last_checkpoint(data, model, tmp_path):
         pytest.skip("may not mount a file system")
     try:
         filler = small / "filler"
-        filler.write_bytes(b"0" * 600_000)
+        filler.write_bytes(b"0" * 850_000)
         output = str(small / "run")
         done = subprocess.run(
             command(data, model, output), capture_output=True, text=True
         )
-        assert done.returncode == 1 and "make room" in done.stderr, done.stderr
+        assert done.returncode == 1, done.stdout
+        assert "make room" in done.stderr, done.stderr
         filler.unlink()
         done = subprocess.run(
             command(data, model, output), capture_output=True, text=True
@@ -262,6 +264,16 @@ def test_checkpoint_of_another_model_is_refused(settings, tmp_path):
 def test_what_does_not_fit_is_said_before_training(settings, changes, what):
     with pytest.raises(ValueError, match=what):
         run(dataclasses.replace(settings, **changes))
+
+
+def test_data_made_with_another_vocabulary_are_refused(
+    settings, model, tmp_path
+):
+    other = shutil.copytree(model, tmp_path / "other")
+    path = other / "vocab.txt"
+    path.write_text(path.read_text().replace("##h", "##i"))
+    with pytest.raises(ValueError, match="vocab"):
+        run(dataclasses.replace(settings, model=str(other)))
 
 
 def test_save_refuses_weights_that_are_not_finite(settings):

@@ -27,10 +27,10 @@ _OUTPUT = flags.DEFINE_string(
     "cache (TF_POF_CACHE, ~/.cache/tf_pof) by default.",
 )
 _TEACHER_STEPS = flags.DEFINE_integer(
-    "teacher_steps", 160, "Steps of teacher preparation.", lower_bound=10
+    "teacher_steps", 120, "Steps of teacher preparation.", lower_bound=10
 )
 _PRUNE_STEPS = flags.DEFINE_integer(
-    "prune_steps", 200, "Steps of pruning.", lower_bound=10
+    "prune_steps", 150, "Steps of pruning.", lower_bound=10
 )
 
 # A dense student recovers slowly at 5e-5, and there are minutes, not days.
@@ -42,9 +42,18 @@ def commands(model: str, output: str, teacher_steps: int, prune_steps: int):
     data = os.path.join(output, "data")
     teacher = os.path.join(output, "teacher")
     ramp_end = prune_steps // 2
+    # Of a Hugging Face folder and of a keras-nlp preset; else the default's.
+    vocabulary = [
+        f"--vocab={path}"
+        for path in (
+            os.path.join(model, "vocab.txt"),
+            os.path.join(model, "assets", "tokenizer", "vocabulary.txt"),
+        )
+        if os.path.exists(path)
+    ]
     # The paper's proportions: 100,000, 50,000, 80,000 and 1,000 steps.
     return [
-        ("prepare_data", ["--sample", f"--output={data}"]),
+        ("prepare_data", ["--sample", f"--output={data}", *vocabulary]),
         (
             "prepare_teacher",
             [
@@ -53,7 +62,7 @@ def commands(model: str, output: str, teacher_steps: int, prune_steps: int):
                 f"--output={teacher}",
                 f"--train_steps={teacher_steps}",
                 "--warmup_fraction=0.1",
-                "--checkpoint_every=80",
+                "--checkpoint_every=60",
                 *_SHARED,
             ],
         ),

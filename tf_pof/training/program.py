@@ -1,6 +1,7 @@
 """The training program of teacher preparation and of student pruning."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import time
@@ -197,6 +198,10 @@ def build(settings: Settings, meta) -> PretrainingDistiller:
             f"{settings.data} were made with {meta.vocab_size}: prepare them "
             "with the model's vocab.txt."
         )
+    if student.vocab_file:
+        with open(student.vocab_file, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        records.check_vocabulary(settings.data, digest, settings.model)
     length = settings.sequence_length or meta.sequence_length
     if student.config.max_sequence_length < length:
         raise ValueError(
