@@ -18,6 +18,7 @@ import pytest
 import rich.console
 import tensorflow as tf
 
+from tf_pof.data import records
 from tf_pof.pruning.schedules import PruneOnceSchedule
 from tf_pof.training import checkpoint, program
 
@@ -254,7 +255,7 @@ def test_checkpoint_of_another_model_is_refused(settings, tmp_path):
 @pytest.mark.parametrize(
     "changes,what",
     [
-        ({"sequence_length": 8}, "more than --sequence_length 8"),
+        ({"sequence_length": 4}, "sequence length of at least 8"),
         ({"sequence_length": 64}, "has 24 positions"),
         ({"data": "nowhere"}, "nowhere"),
         ({"model": "bert_tiny"}, "vocabulary of 30522 tokens"),
@@ -277,8 +278,7 @@ def test_data_made_with_another_vocabulary_are_refused(
 
 
 def test_save_refuses_weights_that_are_not_finite(settings):
-    meta = program.inputs_checked(settings)
-    distiller = program.build(settings, meta)
+    distiller = program.build(settings, records.verify(settings.data))
     keeper = checkpoint.Checkpointer(distiller, settings.output)
     keeper.save()
     bias = distiller.student.get_layer("mlm_dense").bias

@@ -99,7 +99,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     began = time.monotonic()
     strategy = strategies.get_strategy(settings.strategy)
     chief = strategies.is_chief(strategy)
-    meta = inputs_checked(settings)
+    meta = records.verify(settings.data)
     finished = report.read(settings.output)
     _claim_output(settings, chief)
     if finished:
@@ -169,20 +169,9 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     return result
 
 
-def inputs_checked(settings: Settings) -> records.PretrainingMeta:
-    """The data's meta.json, when the data fit the settings."""
-    meta = records.read_meta(settings.data)
-    length = settings.sequence_length
-    if length and length < meta.sequence_length:
-        raise ValueError(
-            f"The examples in {settings.data} have up to "
-            f"{meta.sequence_length} tokens, more than --sequence_length "
-            f"{length}: prepare them with --max_sequence_length={length}."
-        )
-    return meta
-
-
-def build(settings: Settings, meta) -> PretrainingDistiller:
+def build(
+    settings: Settings, meta: records.PretrainingMeta
+) -> PretrainingDistiller:
     """Student, teacher, pruning and optimizer, compiled; in scope."""
     overrides = {}
     if settings.dropout is not None:
