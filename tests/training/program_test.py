@@ -139,6 +139,13 @@ def test_other_settings_in_the_same_output_are_refused(settings):
         run(other)
 
 
+def test_a_command_that_failed_does_not_claim_the_output(settings):
+    with pytest.raises(ValueError, match="vocabulary of 30522 tokens"):
+        run(dataclasses.replace(settings, model="bert_tiny"))
+    report, _ = run(settings)
+    assert report["settings"]["model"] == settings.model
+
+
 def test_micro_batches_may_change_on_resuming(settings):
     run(settings)
     report, _ = run(dataclasses.replace(settings, micro_batch_size=4))

@@ -101,7 +101,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     chief = strategies.is_chief(strategy)
     meta = records.verify(settings.data)
     finished = report.read(settings.output)
-    _claim_output(settings, chief)
+    _check_output(settings)
     if finished:
         console.print(f"{settings.output} is finished already.")
         report.show(finished, console)
@@ -114,6 +114,9 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
             distiller, os.path.join(settings.output, "checkpoints")
         )
         step = checkpointer.restore()
+    if chief:
+        # Only now: a command that failed must not claim the folder.
+        report.write_json(_settings_path(settings), settings.identity())
     if step:
         console.print(f"Going on from step {step} of {settings.train_steps}.")
     if not chief:
@@ -282,15 +285,16 @@ def _judge(model, strategy) -> PretrainingDistiller:
     return judge
 
 
-def _claim_output(settings: Settings, chief: bool) -> None:
-    """Notes the run's settings in its folder, or checks those noted there."""
-    path = os.path.join(settings.output, "settings.json")
-    identity = settings.identity()
+def _settings_path(settings: Settings) -> str:
+    return os.path.join(settings.output, "settings.json")
+
+
+def _check_output(settings: Settings) -> None:
+    """Raises ValueError if the folder holds a run with other settings."""
+    path = _settings_path(settings)
     if not os.path.exists(path):
-        if chief:
-            os.makedirs(settings.output, exist_ok=True)
-            report.write_json(path, identity)
         return
+    identity = settings.identity()
     with open(path, encoding="utf-8") as file:
         noted = json.load(file)
     changed = [

@@ -61,6 +61,7 @@ def write(folder: str, result: dict) -> None:
 
 def write_json(path: str, value) -> None:
     """Writes a JSON file that is there whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = path + ".tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
