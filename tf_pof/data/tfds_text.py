@@ -20,15 +20,10 @@ class ExampleRange:
 
     def read(self) -> Iterator[str]:
         """Yields the texts in the order of the prepared files."""
-        import tensorflow_datasets as tfds
-
         dataset = _builder(self.name, self.data_dir).as_dataset(
             split=f"{self.split}[{self.start}:{self.end}]",
             shuffle_files=False,
-            # One file after the other, or the order would depend on timing.
-            read_config=tfds.ReadConfig(
-                interleave_cycle_length=1, interleave_block_length=1
-            ),
+            read_config=ordered(),
         )
         for index, example in enumerate(dataset.as_numpy_iterator()):
             try:
@@ -44,24 +39,58 @@ class ExampleRange:
                 yield text
 
 
-def _builder(name: str, data_dir: str | None):
+def find_prepared(name: str, data_dir: str | None = None):
     """Finds a prepared data set on disk, without the network.
 
     `tfds.load` of what is not there tries downloads for minutes before it
     fails; only what is prepared is looked for here.
+
+    Args:
+        name: as TFDS writes it, with configuration and version if wanted.
+        data_dir: folder of prepared data sets, TFDS' own by default.
+
+    Returns:
+        The data set's read-only `tfds.core.DatasetBuilder`, or None.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
 
-    place = os.path.expanduser(data_dir or "~/tensorflow_datasets")
     try:
-        return read_only_builder.builder_from_files(name, data_dir=place)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        return read_only_builder.builder_from_files(
+            name, data_dir=data_folder(data_dir)
+        )
+    except (tfds.core.DatasetNotFoundError, ValueError):
+        return None
+
+
+def data_folder(data_dir: str | None = None) -> str:
+    """The folder of prepared data sets: the one given, or TFDS' own."""
+    return os.path.expanduser(data_dir or "~/tensorflow_datasets")
+
+
+def ordered():
+    """A `tfds.ReadConfig` that reads one file after the other.
+
+    Otherwise the order would depend on timing.
+    """
+    import tensorflow_datasets as tfds
+
+    return tfds.ReadConfig(
+        interleave_cycle_length=1, interleave_block_length=1
+    )
+
+
+def _builder(name: str, data_dir: str | None):
+    """`find_prepared`, or a sentence on what to do."""
+    builder = find_prepared(name, data_dir)
+    if builder is None:
+        place = data_folder(data_dir)
         raise ValueError(
             f"The TFDS data set {name} is not prepared in {place}: name the "
             "folder with --tfds_data_dir, or prepare it once with `tfds build "
             f"{name.split(':')[0]} --data_dir={place}`."
-        ) from error
+        )
+    return builder
 
 
 def plan(

@@ -1,0 +1,89 @@
+"""What the fine-tuning program asks of a task."""
+
+import abc
+from typing import Any
+
+import numpy as np
+
+from tf_pof.data.tokenizer import WordPiece
+from tf_pof.tasks.features import Features
+
+
+class Task(abc.ABC):
+    """A labelled data set, the head it needs, and how it is scored.
+
+    Attributes:
+        name: such as "sst2" or "squad".
+        head: "classifier" or "span".
+        labels: names of the classes by id; None for scores and spans.
+        num_labels: width of the classifier's logits; 1 for scores, 2 for
+            spans.
+        train_split: name of the split to train on.
+        evaluation_splits: names of the labelled splits to score, the first
+            one the task's own.
+        main_metric: name of the metric that stands for the task.
+    """
+
+    name: str
+    head: str
+    labels: tuple[str, ...] | None
+    num_labels: int
+    train_split: str
+    evaluation_splits: tuple[str, ...]
+    main_metric: str
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the model gives a score instead of classes."""
+        return self.head == "classifier" and self.num_labels == 1
+
+    @abc.abstractmethod
+    def examples(self, split: str) -> Any:
+        """Reads a split.
+
+        Raises:
+            ValueError: if it is not there, empty or malformed, in one
+                sentence.
+        """
+
+    @abc.abstractmethod
+    def features(
+        self, examples: Any, tokenizer: WordPiece, training: bool
+    ) -> Features:
+        """Turns examples into what a model reads.
+
+        Args:
+            examples: of `examples`.
+            tokenizer: of the model's vocabulary.
+            training: whether targets are needed; what has none is left out
+                then.
+        """
+
+    @abc.abstractmethod
+    def score(
+        self, examples: Any, features: Features, outputs: dict[str, np.ndarray]
+    ) -> dict[str, float]:
+        """Metrics, the main one first, in [0, 1] or [-1, 1] (percent for
+        SQuAD's exact match and F1, as its official script prints them).
+
+        Args:
+            examples: a labelled split.
+            features: of these examples, with training=False.
+            outputs: "logits" [n, num_labels], or "start_logits" and
+                "end_logits" [n, S], float32; row i belongs to feature i.
+        """
+
+    @abc.abstractmethod
+    def write_predictions(
+        self,
+        folder: str,
+        split: str,
+        examples: Any,
+        features: Features,
+        outputs: dict[str, np.ndarray],
+    ) -> list[str]:
+        """Writes the official submission files; returns their paths."""
+
+    def notes(self) -> list[str]:
+        """Sentences on what was met while reading, for the user."""
+        return []
