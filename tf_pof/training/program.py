@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import time
-from typing import Any
 
 import rich.console
 
@@ -13,73 +11,21 @@ from tf_pof._keras import keras
 from tf_pof.data import inputs, records
 from tf_pof.models import folder, resolve as models
 from tf_pof.pruning.wrapper import prune
-from tf_pof.training import optimizer as optimizers
-from tf_pof.training import report, strategy as strategies
-from tf_pof.training.callbacks import Progress, SaveCheckpoints
-from tf_pof.training.checkpoint import Checkpointer
+from tf_pof.training import loop, report, strategy as strategies
 from tf_pof.training.pretraining import PretrainingDistiller
+from tf_pof.training.settings import TrainingSettings
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(TrainingSettings):
     """What a run is; the flags of the commands say what each field means."""
 
-    model: str
     data: str
-    output: str
-    train_steps: int
-    batch_size: int
-    learning_rate: float
-    teacher: str | None = None
-    micro_batch_size: int = 0
-    sequence_length: int | None = None
-    learning_rate_schedule: str = "linear"
-    warmup_fraction: float = 0.01
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    adam_beta_1: float = 0.9
-    adam_beta_2: float = 0.999
-    adam_epsilon: float = 1e-8
     mask_rate: float = 0.15
-    dropout: float | None = None
-    seed: int = 0
-    hard_loss_weight: float = 1.0
-    distillation_weight: float = 0.0
-    temperature: float = 2.0
-    hidden_loss_weight: float = 0.0
-    attention_loss_weight: float = 0.0
-    # A TF-MOT PruningSchedule and the arguments of `prune`; None: no pruning.
-    schedule: Any = None
-    pruning: dict[str, Any] | None = None
-    ramp_end_step: int = 0
-    precision: str = "float32"
-    jit_compile: bool = False
-    strategy: str = "default"
-    checkpoint_every: int = 1000
-    log_every: int = 50
-    evaluate_every: int = 0
     evaluate_batches: int = 0
 
-    def identity(self) -> dict[str, Any]:
-        """The settings that a resumed run must share, ready for JSON."""
-        values = dataclasses.asdict(dataclasses.replace(self, schedule=None))
-        for name in _FREE_TO_CHANGE:
-            del values[name]
-        values["schedule"] = self.schedule and self.schedule.get_config()
-        return json.loads(json.dumps(values))
-
-
-# They change where and how fast a run computes, not what.
-_FREE_TO_CHANGE = (
-    "output",
-    "strategy",
-    "micro_batch_size",
-    "jit_compile",
-    "checkpoint_every",
-    "log_every",
-    "evaluate_every",
-    "evaluate_batches",
-)
+    def free_to_change(self):
+        return (*super().free_to_change(), "evaluate_batches")
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:
@@ -99,9 +45,11 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     began = time.monotonic()
     strategy = strategies.get_strategy(settings.strategy)
     chief = strategies.is_chief(strategy)
+    if not chief:
+        console = rich.console.Console(quiet=True)
     meta = records.verify(settings.data)
+    settings.check_output()
     finished = report.read(settings.output)
-    _check_output(settings)
     if finished:
         console.print(f"{settings.output} is finished already.")
         report.show(finished, console)
@@ -110,44 +58,14 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     keras.mixed_precision.set_global_policy(settings.precision)
     with strategy.scope():
         distiller = build(settings, meta)
-        checkpointer = Checkpointer(
-            distiller, os.path.join(settings.output, "checkpoints")
-        )
-        step = checkpointer.restore()
-    if chief:
-        # Only now: a command that failed must not claim the folder.
-        report.write_json(_settings_path(settings), settings.identity())
-    if step:
-        console.print(f"Going on from step {step} of {settings.train_steps}.")
-    if not chief:
-        console = rich.console.Console(quiet=True)
-    progress = Progress(
-        settings.output if chief else None,
-        settings.train_steps,
-        settings.batch_size,
-        settings.log_every,
-        console,
+    loop.train(
+        settings,
+        distiller,
+        lambda step: training_data(settings, strategy, step),
         lambda: evaluate(distiller, settings, settings.evaluate_batches),
-        settings.evaluate_every,
+        console,
+        lambda: records.readable_errors(settings.data),
     )
-    if step < settings.train_steps:
-        try:
-            with records.readable_errors(settings.data):
-                distiller.fit(
-                    training_data(settings, strategy, step),
-                    steps_per_epoch=settings.train_steps - step,
-                    callbacks=[
-                        progress,
-                        SaveCheckpoints(
-                            checkpointer, settings.checkpoint_every
-                        ),
-                    ],
-                    verbose=0,
-                )
-        finally:
-            progress.close()
-        if settings.train_steps % settings.checkpoint_every:
-            checkpointer.save()
     trained = time.monotonic() - began
     console.print("Evaluating on the validation split.")
     result = report.make(
@@ -176,12 +94,8 @@ def build(
     settings: Settings, meta: records.PretrainingMeta
 ) -> PretrainingDistiller:
     """Student, teacher, pruning and optimizer, compiled; in scope."""
-    overrides = {}
-    if settings.dropout is not None:
-        rate = settings.dropout
-        overrides = {"dropout": rate, "attention_dropout": rate}
     student = models.resolve(
-        settings.model, head="pretraining", **overrides
+        settings.model, head="pretraining", **settings.model_overrides()
     )
     if student.config.vocabulary_size != meta.vocab_size:
         raise ValueError(
@@ -206,32 +120,11 @@ def build(
     if settings.schedule is not None:
         student = prune(student, settings.schedule, **settings.pruning)
     distiller = PretrainingDistiller(
-        student,
-        teacher,
-        hard_loss_weight=settings.hard_loss_weight,
-        distillation_weight=settings.distillation_weight,
-        temperature=settings.temperature,
-        hidden_loss_weight=settings.hidden_loss_weight,
-        attention_loss_weight=settings.attention_loss_weight,
-        micro_batch_size=settings.micro_batch_size,
+        student, teacher, **settings.distillation()
     )
-    optimizer = optimizers.adamw(
-        optimizers.learning_rate_schedule(
-            settings.learning_rate_schedule,
-            settings.learning_rate,
-            settings.train_steps,
-            round(settings.warmup_fraction * settings.train_steps),
-            settings.ramp_end_step,
-        ),
-        weight_decay=settings.weight_decay,
-        clip_norm=settings.clip_norm,
-        beta_1=settings.adam_beta_1,
-        beta_2=settings.adam_beta_2,
-        epsilon=settings.adam_epsilon,
+    distiller.compile(
+        settings.optimizer(), jit_compile=settings.jit_compile
     )
-    if settings.precision == "mixed_float16":
-        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
-    distiller.compile(optimizer, jit_compile=settings.jit_compile)
     return distiller
 
 
@@ -283,27 +176,3 @@ def _judge(model, strategy) -> PretrainingDistiller:
         judge = PretrainingDistiller(model, hard_loss_weight=1.0)
         judge.compile()
     return judge
-
-
-def _settings_path(settings: Settings) -> str:
-    return os.path.join(settings.output, "settings.json")
-
-
-def _check_output(settings: Settings) -> None:
-    """Raises ValueError if the folder holds a run with other settings."""
-    path = _settings_path(settings)
-    if not os.path.exists(path):
-        return
-    identity = settings.identity()
-    with open(path, encoding="utf-8") as file:
-        noted = json.load(file)
-    changed = [
-        f"{k} {noted.get(k)!r} there, {identity.get(k)!r} now"
-        for k in sorted(noted.keys() | identity.keys())
-        if noted.get(k) != identity.get(k)
-    ]
-    if changed:
-        raise ValueError(
-            f"{settings.output} holds a run with other settings "
-            f"({'; '.join(changed)}): choose another --output, or delete it."
-        )
