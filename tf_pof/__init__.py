@@ -14,6 +14,7 @@ _EXPORTS = {
     "PruneOnceSchedule": "tf_pof.pruning.schedules",
     "build": "tf_pof.models.bert",
     "load": "tf_pof.models.folder",
+    "lock": "tf_pof.pruning.lock",
     "prune": "tf_pof.pruning.wrapper",
     "save": "tf_pof.models.folder",
     "strip": "tf_pof.pruning.wrapper",

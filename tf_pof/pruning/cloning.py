@@ -65,15 +65,21 @@ def clone(
 def choose(
     model: keras.Model,
     prunable: str | Sequence[str] | Callable | None,
+    argument: str = "prunable",
 ) -> set[keras.layers.Layer]:
     """The layers of a model that are to be pruned (see `wrapper.prune`).
+
+    Args:
+        model: functional or built Sequential model.
+        prunable: the user's choice.
+        argument: what the user knows that choice by.
 
     Raises:
         ValueError: if none is chosen, a listed name does not exist, or the
             model has wrappers already or is no functional one.
     """
     _check_functional(model)
-    layers = _leaves(model)
+    layers = leaves(model)
     if any(hasattr(x, "pruning_vars") for x in layers):
         raise ValueError(
             f"{model.name} is pruned already: use tf_pof.strip(model) first."
@@ -90,16 +96,17 @@ def choose(
         wish = f"matches {prunable!r}"
     elif callable(prunable):
         chosen = [x for x in layers if prunable(x)]
-        wish = "is chosen by `prunable`"
+        wish = f"is chosen by `{argument}`"
     else:
         names = {x.name for x in layers}
         missing = sorted(set(prunable) - names)
         if missing:
             raise ValueError(
-                f"{model.name} has no layer {missing[0]!r} to prune."
+                f"{model.name} has no layer {missing[0]!r}, which is listed "
+                f"in `{argument}`."
             )
         chosen = [x for x in layers if x.name in set(prunable)]
-        wish = "is listed in `prunable`"
+        wish = f"is listed in `{argument}`"
     if not chosen:
         raise ValueError(
             f"No layer of {model.name} {wish}: name its kernels' layers."
@@ -115,15 +122,15 @@ def _check_functional(model: keras.Model) -> None:
         )
 
 
-def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
+def leaves(model: keras.Model) -> list[keras.layers.Layer]:
     """Layers of a model and of the models nested in it."""
-    leaves = []
+    found = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            leaves += _leaves(layer)
+            found += leaves(layer)
         else:
-            leaves.append(layer)
-    return leaves
+            found.append(layer)
+    return found
 
 
 def _dense_but_outputs(model: keras.Model) -> Callable:
