@@ -74,6 +74,23 @@ class Features:
             targets,
         )
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Features"]) -> "Features":
+        """Of features that follow each other, without their details."""
+        offsets = np.cumsum([0] + [part.starts[-1] for part in parts])
+        starts = [
+            part.starts[:-1] + offset for part, offset in zip(parts, offsets)
+        ]
+        return cls(
+            np.concatenate([part.token_ids for part in parts]),
+            np.concatenate([*starts, offsets[-1:]]),
+            np.concatenate([part.second_starts for part in parts]),
+            {
+                name: np.concatenate([part.targets[name] for part in parts])
+                for name in parts[0].targets
+            },
+        )
+
     def inputs(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """Padded inputs of some sequences.
 
@@ -85,22 +102,17 @@ class Features:
             "token_ids", "segment_ids" and "padding_mask", [b, length] int32.
         """
         columns = np.arange(length)
-        mask = columns < self.lengths[rows, None]
+        starts = self.starts[rows, None]
+        # Not all the lengths: this runs for every batch.
+        mask = columns < self.starts[rows + 1, None] - starts
         token_ids = np.zeros(mask.shape, np.int32)
-        token_ids[mask] = self.token_ids[
-            (self.starts[rows, None] + columns)[mask]
-        ]
+        token_ids[mask] = self.token_ids[(starts + columns)[mask]]
         segments = (columns >= self.second_starts[rows, None]) & mask
         return {
             "token_ids": token_ids,
             "segment_ids": segments.astype(np.int32),
             "padding_mask": mask.astype(np.int32),
         }
-
-    def labels(self, rows: np.ndarray):
-        """Targets of some sequences: one array, or a dict of several."""
-        chosen = {name: t[rows] for name, t in self.targets.items()}
-        return chosen if len(chosen) > 1 else next(iter(chosen.values()))
 
 
 def padded_length(longest: int, multiple: int, limit: int) -> int:
