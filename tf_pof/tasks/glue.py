@@ -23,14 +23,13 @@ class _Definition:
         texts: TFDS' features of the text, or of both texts.
         labels: names of the classes by TFDS' id; None for a score.
         metrics: GLUE's, the first one stands for the task.
-        submission: name of the file that GLUE's server takes.
-        variants: endings of the evaluation splits and of their files.
+        variants: endings of the evaluation splits and of what is submitted
+            for them.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...] | None
     metrics: dict[str, Metric]
-    submission: str
     variants: tuple[tuple[str, str], ...] = (("", ""),)
 
 
@@ -42,43 +41,37 @@ _SENTENCES = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
 _TASKS = {
     "cola": _Definition(
-        ("sentence",), ("unacceptable", "acceptable"), _MATTHEWS, "CoLA"
+        ("sentence",), ("unacceptable", "acceptable"), _MATTHEWS
     ),
-    "sst2": _Definition(
-        ("sentence",), ("negative", "positive"), _ACCURACY, "SST-2"
-    ),
+    "sst2": _Definition(("sentence",), ("negative", "positive"), _ACCURACY),
     "mrpc": _Definition(
-        _SENTENCES, ("not_equivalent", "equivalent"), _ACCURACY_F1, "MRPC"
+        _SENTENCES, ("not_equivalent", "equivalent"), _ACCURACY_F1
     ),
-    "stsb": _Definition(_SENTENCES, None, _CORRELATIONS, "STS-B"),
+    "stsb": _Definition(_SENTENCES, None, _CORRELATIONS),
     "qqp": _Definition(
         ("question1", "question2"),
         ("not_duplicate", "duplicate"),
         _ACCURACY_F1,
-        "QQP",
     ),
     "mnli": _Definition(
         ("premise", "hypothesis"),
         ("entailment", "neutral", "contradiction"),
         _ACCURACY,
-        "MNLI",
         variants=(("_matched", "-m"), ("_mismatched", "-mm")),
     ),
-    "qnli": _Definition(
-        ("question", "sentence"), _ENTAILMENT, _ACCURACY, "QNLI", names=True
-    ),
-    "rte": _Definition(_SENTENCES, _ENTAILMENT, _ACCURACY, "RTE"),
+    "qnli": _Definition(("question", "sentence"), _ENTAILMENT, _ACCURACY),
+    "rte": _Definition(_SENTENCES, _ENTAILMENT, _ACCURACY),
     # Unlike in QNLI and RTE, class 0 is not_entailment.
-    "wnli": _Definition(_SENTENCES, _ENTAILMENT[::-1], _ACCURACY, "WNLI"),
+    "wnli": _Definition(_SENTENCES, _ENTAILMENT[::-1], _ACCURACY),
 }
-TASKS = tuple(_TASKS)
+NAMES = tuple(_TASKS)
 
 
 class Glue(classification.ClassificationTask):
     """A task of GLUE.
 
     Args:
-        name: one of TASKS.
+        name: one of NAMES.
         raw_dir: folder of the official files, GLUE's or the task's own;
             without it the task is read from TFDS.
         tfds_data_dir: folder of prepared TFDS data sets, TFDS' own by
@@ -100,9 +93,10 @@ class Glue(classification.ClassificationTask):
     ):
         if name not in _TASKS:
             raise ValueError(
-                f'GLUE has no task "{name}": choose {", ".join(TASKS)}.'
+                f'GLUE has no task "{name}": choose {", ".join(NAMES)}.'
             )
         self._task = _TASKS[name]
+        self._format = glue_files.FORMATS[name]
         self._raw_dir = raw_dir
         self._tfds = {"data_dir": tfds_data_dir, "download": download}
         endings = [ending for ending, _ in self._task.variants]
@@ -180,7 +174,7 @@ class Glue(classification.ClassificationTask):
         predictions = self.predictions(outputs["logits"])
         if self.is_regression:
             texts = [f"{score:.3f}" for score in np.clip(predictions, 0, 5)]
-        elif glue_files.FORMATS[self.name].named:
+        elif self._format.named:
             texts = [self.labels[i] for i in predictions]
         else:
             texts = [str(i) for i in predictions]
@@ -189,7 +183,8 @@ class Glue(classification.ClassificationTask):
             f"{examples.indices[row]}\t{texts[row]}\n"
             for row in np.argsort(examples.indices, kind="stable")
         ]
-        path = os.path.join(folder, f"{self._task.submission}{suffix}.tsv")
+        # GLUE names the files after the folders of its download.
+        path = os.path.join(folder, f"{self._format.folder}{suffix}.tsv")
         classification.write_lines(path, "".join(lines))
         return [path]
 

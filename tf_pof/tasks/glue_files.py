@@ -99,14 +99,15 @@ def read(
         names = [str(i) for i in range(len(labels))]
     rows = _Rows(path, form, is_test)
     texts, ids, found = [], [], []
-    for number, (line, row) in enumerate(rows):
+    for line, row in rows:
         if chosen and not chosen(rows.values(row, _MICROSOFT_IDS)):
             continue
         texts.append(rows.values(row, form.texts))
         if rows.labelled:
             (label,) = rows.values(row, [form.label])
             found.append(_label(path, line, label, names))
-        index = row[0] if rows.indexed and is_test else number
+        # Otherwise TFDS' number, which counts the rows left out as well.
+        index = row[0] if rows.indexed and is_test else line - rows.first
         try:
             ids.append(int(index))
         except ValueError:
@@ -150,6 +151,7 @@ class _Rows:
     Attributes:
         labelled: whether there is a label column.
         indexed: whether the first column numbers the examples.
+        first: line of the first row.
         broken: rows left out so far.
     """
 
@@ -161,10 +163,10 @@ class _Rows:
         self._lines = read_text(path).split("\n")
         if form.header is None or is_test:
             header = self._fields(self._lines[0])
-            self._first = 1
+            self.first = 2
         else:
             header = list(form.header)
-            self._first = 0
+            self.first = 1
         self._places = {name: i for i, name in enumerate(header)}
         needed = [*form.texts, *(() if is_test else [form.label])]
         for name in needed:
@@ -188,7 +190,7 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """Yields the lines' numbers and fields."""
         lines = self._lines
-        for line, content in enumerate(lines[self._first :], self._first + 1):
+        for line, content in enumerate(lines[self.first - 1 :], self.first):
             if not content and line == len(lines):
                 return
             row = self._fields(content)
