@@ -239,6 +239,12 @@ def tokens(rows=4):
     }, r.integers(0, 3, rows)
 
 
+def test_scores_are_compared_by_squared_difference():
+    teacher, student = [[1.0], [2.0]], [[4.0], [0.0]]
+    got = soft_divergence(tf.constant(teacher), tf.constant(student), 3.0)
+    assert float(got) == 3.0**2 + 2.0**2
+
+
 def test_hidden_and_attention_losses_against_numpy():
     from tf_pof.models.bert import with_internals
 

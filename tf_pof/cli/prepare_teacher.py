@@ -4,12 +4,12 @@ import rich.console
 
 from tf_pof.cli import common, training_flags
 
-training_flags.define(learning_rate_schedule="linear")
+training_flags.define_pretraining(learning_rate_schedule="linear")
 
 
 def main(argv):
     del argv
-    settings = training_flags.settings()
+    settings = training_flags.pretraining_settings()
     from tf_pof.training import program
 
     program.run(settings, rich.console.Console())

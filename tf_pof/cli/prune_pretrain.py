@@ -7,8 +7,13 @@ from tf_pof.cli import common, training_flags
 
 FLAGS = flags.FLAGS
 
-training_flags.define(learning_rate_schedule="rewind")
+training_flags.define_pretraining(learning_rate_schedule="rewind")
 training_flags.define_pruning()
+training_flags.define_distillation(
+    "Prepared teacher; by default the same as --model.",
+    hard_loss_weight=0.5,
+    distillation_weight=0.5,
+)
 
 
 def main(argv):
@@ -17,14 +22,10 @@ def main(argv):
     distils = FLAGS.distillation_weight or (
         FLAGS.hidden_loss_weight or FLAGS.attention_loss_weight
     )
-    settings = training_flags.settings(
+    settings = training_flags.pretraining_settings(
         teacher=(FLAGS.teacher or FLAGS.model) if distils else None,
         schedule=training_flags.schedule(),
-        pruning={
-            "pattern": FLAGS.pattern,
-            "budget": FLAGS.budget,
-            "keep_pruned_values": FLAGS.keep_pruned_values,
-        },
+        pruning=training_flags.pruning(),
         ramp_end_step=FLAGS.pruning_ramp_end_step,
     )
     from tf_pof.training import program

@@ -1,4 +1,4 @@
-"""Flags of bin/prepare_teacher and bin/prune_pretrain."""
+"""Flags of the commands that train."""
 
 import dataclasses
 
@@ -9,8 +9,45 @@ from tf_pof.cli import common
 FLAGS = flags.FLAGS
 
 
-def define(learning_rate_schedule: str) -> None:
-    """Defines what both commands share."""
+def define_pretraining(learning_rate_schedule: str) -> None:
+    """Defines what prepare_teacher and prune_pretrain share."""
+    define(
+        train_steps=100_000,
+        batch_size=256,
+        learning_rate=5e-5,
+        learning_rate_schedule=learning_rate_schedule,
+        warmup_fraction=0.01,
+        seed_of="weights, masking and dropout",
+    )
+    flags.DEFINE_string(
+        "data", None, "Folder of examples made by bin/prepare_data."
+    )
+    flags.DEFINE_integer(
+        "sequence_length",
+        None,
+        "Tokens that examples are padded to; by default as prepared.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "mask_rate", 0.15, "Share of the tokens to predict.", 0.0, 1.0
+    )
+    flags.DEFINE_integer(
+        "evaluate_batches",
+        20,
+        "Batches of an evaluation before the end; 0 for all.",
+        lower_bound=0,
+    )
+
+
+def define(
+    train_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    learning_rate_schedule: str,
+    warmup_fraction: float,
+    seed_of: str,
+) -> None:
+    """Defines what all share, with a command's own defaults."""
     flags.DEFINE_string(
         "model",
         None,
@@ -19,19 +56,23 @@ def define(learning_rate_schedule: str) -> None:
         "bert_tiny for random weights.",
     )
     flags.DEFINE_string(
-        "data", None, "Folder of examples made by bin/prepare_data."
-    )
-    flags.DEFINE_string(
         "output",
         None,
         "Folder of the run; the model is written to its subfolder model. The "
         "same command goes on with an interrupted run.",
     )
     flags.DEFINE_integer(
-        "train_steps", 100_000, "Optimizer steps of the run.", lower_bound=1
+        "train_steps",
+        train_steps,
+        "Optimizer steps of the run"
+        + ("." if train_steps else "; 0 for those of --epochs."),
+        lower_bound=0 if not train_steps else 1,
     )
     flags.DEFINE_integer(
-        "batch_size", 256, "Examples of a step, of all replicas.", lower_bound=1
+        "batch_size",
+        batch_size,
+        "Examples of a step, of all replicas.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "micro_batch_size",
@@ -40,13 +81,7 @@ def define(learning_rate_schedule: str) -> None:
         "are accumulated; 0 for its whole share of the batch.",
         lower_bound=0,
     )
-    flags.DEFINE_integer(
-        "sequence_length",
-        None,
-        "Tokens that examples are padded to; by default as prepared.",
-        lower_bound=1,
-    )
-    flags.DEFINE_float("learning_rate", 5e-5, "Peak learning rate.")
+    flags.DEFINE_float("learning_rate", learning_rate, "Peak learning rate.")
     flags.DEFINE_enum(
         "learning_rate_schedule",
         learning_rate_schedule,
@@ -55,7 +90,11 @@ def define(learning_rate_schedule: str) -> None:
         "--pruning_ramp_end_step, then linear to 0.",
     )
     flags.DEFINE_float(
-        "warmup_fraction", 0.01, "Share of the steps that warm up.", 0.0, 1.0
+        "warmup_fraction",
+        warmup_fraction,
+        "Share of the steps that warm up.",
+        0.0,
+        1.0,
     )
     flags.DEFINE_float("weight_decay", 0.01, "Decoupled weight decay.", 0.0)
     flags.DEFINE_float(
@@ -65,12 +104,9 @@ def define(learning_rate_schedule: str) -> None:
     flags.DEFINE_float("adam_beta_2", 0.999, "Adam's second-moment decay.")
     flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.")
     flags.DEFINE_float(
-        "mask_rate", 0.15, "Share of the tokens to predict.", 0.0, 1.0
-    )
-    flags.DEFINE_float(
         "dropout", None, "Dropout rate in place of the model's own.", 0.0, 1.0
     )
-    flags.DEFINE_integer("seed", 0, "Seed of weights, masking and dropout.")
+    flags.DEFINE_integer("seed", 0, f"Seed of {seed_of}.")
     flags.DEFINE_enum(
         "precision",
         "float32",
@@ -99,19 +135,18 @@ def define(learning_rate_schedule: str) -> None:
         "--log_every; 0 for one at the end only.",
         lower_bound=0,
     )
-    flags.DEFINE_integer(
-        "evaluate_batches",
-        20,
-        "Batches of an evaluation before the end; 0 for all.",
-        lower_bound=0,
-    )
 
 
-def define_pruning() -> None:
-    """Defines what bin/prune_pretrain has besides."""
-    flags.DEFINE_string(
-        "teacher", None, "Prepared teacher; by default the same as --model."
-    )
+def define_pruning(
+    final_sparsity: float | None = 0.9,
+    ramp_end_step: int | None = 50_000,
+    end_step: int | None = 80_000,
+    frequency: int | None = 1000,
+) -> None:
+    """Defines how masks are selected; None is worked out by the command."""
+    by_default = ""
+    if ramp_end_step is None:
+        by_default = "; by default the paper's share of --train_steps"
     flags.DEFINE_string(
         "pattern",
         "unstructured",
@@ -135,28 +170,56 @@ def define_pruning() -> None:
         "initial_sparsity", 0.0, "Sparsity at the beginning.", 0.0, 1.0
     )
     flags.DEFINE_float(
-        "final_sparsity", 0.9, "Share of zeros at the end.", 0.0, 1.0
+        "final_sparsity",
+        final_sparsity,
+        "Share of zeros at the end"
+        + ("." if final_sparsity else "; none: nothing is pruned."),
+        0.0,
+        1.0,
     )
     flags.DEFINE_integer("pruning_begin_step", 0, "First selection.")
     flags.DEFINE_integer(
-        "pruning_ramp_end_step", 50_000, "Step of the final sparsity."
+        "pruning_ramp_end_step",
+        ramp_end_step,
+        f"Step of the final sparsity{by_default}.",
     )
     flags.DEFINE_integer(
-        "pruning_end_step", 80_000, "Last selection; masks stay from there."
+        "pruning_end_step",
+        end_step,
+        f"Last selection; masks stay from there{by_default}.",
     )
-    flags.DEFINE_integer("pruning_frequency", 1000, "Steps between selections.")
+    flags.DEFINE_integer(
+        "pruning_frequency",
+        frequency,
+        f"Steps between selections{by_default}.",
+    )
     flags.DEFINE_bool(
         "keep_pruned_values",
         True,
         "Whether a pruned weight keeps its value and may return; otherwise it "
         "is zero for good.",
     )
+
+
+def define_distillation(
+    teacher: str, hard_loss_weight: float, distillation_weight: float
+) -> None:
+    """Defines what is learned from a teacher.
+
+    Args:
+        teacher: help of --teacher.
+        hard_loss_weight, distillation_weight: defaults.
+    """
+    flags.DEFINE_string("teacher", None, teacher)
     flags.DEFINE_float(
-        "hard_loss_weight", 0.5, "Weight of the labels' cross-entropy.", 0.0
+        "hard_loss_weight",
+        hard_loss_weight,
+        "Weight of the labels' loss.",
+        0.0,
     )
     flags.DEFINE_float(
         "distillation_weight",
-        0.5,
+        distillation_weight,
         "Weight of the divergence from the teacher; 0 for no distillation.",
         0.0,
     )
@@ -169,8 +232,26 @@ def define_pruning() -> None:
     )
 
 
-def settings(**more):
-    """`Settings` of the flags' values and of `more`.
+def values(fields) -> dict:
+    """Values of the flags that are named like these dataclass fields.
+
+    Raises:
+        app.UsageError: naming flags that contradict.
+    """
+    if FLAGS.evaluate_every % FLAGS.log_every:
+        raise app.UsageError(
+            f"--evaluate_every={FLAGS.evaluate_every} is not a multiple of "
+            f"--log_every={FLAGS.log_every}."
+        )
+    return {
+        field.name: FLAGS[field.name].value
+        for field in fields
+        if field.name in FLAGS
+    }
+
+
+def pretraining_settings(**more):
+    """`Settings` of pre-training: the flags' values, and `more`.
 
     Raises:
         app.UsageError: naming flags that are missing or contradict.
@@ -178,17 +259,16 @@ def settings(**more):
     from tf_pof.training.program import Settings
 
     common.require_flags("model", "data", "output")
-    if FLAGS.evaluate_every % FLAGS.log_every:
-        raise app.UsageError(
-            f"--evaluate_every={FLAGS.evaluate_every} is not a multiple of "
-            f"--log_every={FLAGS.log_every}."
-        )
-    values = {
-        field.name: FLAGS[field.name].value
-        for field in dataclasses.fields(Settings)
-        if field.name in FLAGS
+    return Settings(**(values(dataclasses.fields(Settings)) | more))
+
+
+def pruning() -> dict:
+    """Arguments of `tf_pof.prune`."""
+    return {
+        "pattern": FLAGS.pattern,
+        "budget": FLAGS.budget,
+        "keep_pruned_values": FLAGS.keep_pruned_values,
     }
-    return Settings(**(values | more))
 
 
 def schedule():

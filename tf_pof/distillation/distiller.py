@@ -314,6 +314,8 @@ def soft_divergence(teacher, student, temperature: float) -> tf.Tensor:
         teacher: logits [batch, ..., classes], one tensor or a structure of
             tensors that weigh the same (the .5 and .5 of start and end
             logits): the mean over them, and over the axes between, is taken.
+            One class is a score (regression): there is no distribution to
+            soften then, and the squared difference is taken.
         student: the same structure and shapes.
         temperature: T.
 
@@ -323,6 +325,12 @@ def soft_divergence(teacher, student, temperature: float) -> tf.Tensor:
     pairs = list(zip(tf.nest.flatten(teacher), tf.nest.flatten(student)))
     total = 0.0
     for from_teacher, from_student in pairs:
+        if from_student.shape[-1] == 1:
+            difference = tf.cast(from_teacher, tf.float32) - tf.cast(
+                from_student, tf.float32
+            )
+            total += tf.reduce_sum(tf.square(difference))
+            continue
         target = tf.cast(from_teacher, tf.float32) / temperature
         logits = tf.cast(from_student, tf.float32) / temperature
         log_target = tf.nn.log_softmax(target)
@@ -333,8 +341,8 @@ def soft_divergence(teacher, student, temperature: float) -> tf.Tensor:
             divergence = tf.reduce_mean(
                 divergence, list(range(1, divergence.shape.rank))
             )
-        total += tf.reduce_sum(divergence)
-    return total * temperature**2 / len(pairs)
+        total += temperature**2 * tf.reduce_sum(divergence)
+    return total / len(pairs)
 
 
 def logits_of(outputs):

@@ -21,6 +21,7 @@ class Settings(TrainingSettings):
     """What a run is; the flags of the commands say what each field means."""
 
     data: str
+    sequence_length: int | None = None
     mask_rate: float = 0.15
     evaluate_batches: int = 0
 

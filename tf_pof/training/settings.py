@@ -20,7 +20,6 @@ class TrainingSettings:
     train_steps: int
     teacher: str | None = None
     micro_batch_size: int = 0
-    sequence_length: int | None = None
     learning_rate_schedule: str = "linear"
     warmup_fraction: float = 0.01
     weight_decay: float = 0.01

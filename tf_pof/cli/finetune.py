@@ -1,0 +1,105 @@
+"""bin/finetune: fine-tunes a model on a task, keeping its zeros."""
+
+import dataclasses
+
+from absl import app, flags
+import rich.console
+
+from tf_pof.cli import common, task_flags, training_flags
+
+FLAGS = flags.FLAGS
+
+training_flags.define(
+    train_steps=0,
+    batch_size=32,
+    learning_rate=1e-4,
+    learning_rate_schedule="linear",
+    warmup_fraction=0.1,
+    seed_of="the head, the order of the examples and dropout",
+)
+training_flags.define_pruning(
+    final_sparsity=None, ramp_end_step=None, end_step=None, frequency=None
+)
+training_flags.define_distillation(
+    "Dense model fine-tuned on the task, to distil from; without one the "
+    "labels alone are learned.",
+    hard_loss_weight=0.0,
+    distillation_weight=1.0,
+)
+task_flags.define()
+flags.DEFINE_float(
+    "epochs", 3.0, "Passes over the training split.", lower_bound=0.0
+)
+flags.DEFINE_bool(
+    "lock",
+    True,
+    "Whether pruned kernels keep their zeros; heads are dense in any case.",
+)
+flags.DEFINE_string(
+    "vocab", None, "Vocabulary, for models that come without a vocab.txt."
+)
+flags.DEFINE_bool(
+    "lowercase", True, "Whether the vocabulary is of lower-cased text."
+)
+flags.DEFINE_bool(
+    "group_by_length",
+    True,
+    "Whether a batch has texts of similar length: less padding to compute.",
+)
+
+
+def main(argv):
+    del argv
+    common.require_flags("task", "model", "output")
+    more = {"task": task_flags.options()}
+    if FLAGS.teacher is None:
+        more |= {
+            "hard_loss_weight": 1.0,
+            "distillation_weight": 0.0,
+            "hidden_loss_weight": 0.0,
+            "attention_loss_weight": 0.0,
+        }
+    if FLAGS.final_sparsity:
+        more |= _pruning_on_the_task()
+    elif FLAGS.learning_rate_schedule == "rewind":
+        raise app.UsageError(
+            "--learning_rate_schedule=rewind needs --final_sparsity: its rate "
+            "is flat while sparsity rises."
+        )
+    from tf_pof.tasks import program
+
+    fields = dataclasses.fields(program.Settings)
+    settings = program.Settings(**(training_flags.values(fields) | more))
+    program.run(settings, rich.console.Console())
+
+
+def _pruning_on_the_task() -> dict:
+    """Settings of a run that prunes while it learns the task."""
+    if not FLAGS.train_steps:
+        raise app.UsageError(
+            "--final_sparsity needs --train_steps: the sparsity's steps are "
+            "shares of it."
+        )
+    shares = {
+        "pruning_ramp_end_step": 0.5,
+        "pruning_end_step": 0.8,
+        "pruning_frequency": 0.01,
+    }
+    for name, share in shares.items():
+        if FLAGS[name].value is None:
+            FLAGS[name].value = max(1, round(share * FLAGS.train_steps))
+    return {
+        "schedule": training_flags.schedule(),
+        "pruning": training_flags.pruning(),
+        "ramp_end_step": FLAGS.pruning_ramp_end_step,
+        "lock": False,
+    }
+
+
+def run():
+    """Console entry point."""
+    common.run(main)
+
+
+if __name__ == "__main__":
+    run()

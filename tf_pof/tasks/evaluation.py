@@ -1,0 +1,184 @@
+"""Scores a fine-tuned model on the splits of a task."""
+
+from collections.abc import Sequence
+import os
+from typing import Any
+
+import rich.console
+import rich.table
+
+from tf_pof._keras import keras
+from tf_pof.data.tokenizer import WordPiece
+from tf_pof.tasks import registry, scoring, trained
+from tf_pof.tasks.classification import label_order
+from tf_pof.tasks.features import Features
+from tf_pof.tasks.task import Task
+from tf_pof.training import report
+
+
+class Splits:
+    """Scores models on the splits of a task, each read once.
+
+    Args:
+        task: whose splits.
+        tokenizer: of the models.
+        batch_size: sequences computed together.
+    """
+
+    def __init__(self, task: Task, tokenizer: WordPiece, batch_size: int):
+        self.task, self._tokenizer = task, tokenizer
+        self._batch_size = batch_size
+        self._read: dict[str, tuple[Any, Features]] = {}
+
+    def score(
+        self,
+        model: keras.Model,
+        split: str,
+        console: rich.console.Console | None = None,
+        predictions: str | None = None,
+    ) -> dict[str, float]:
+        """Metrics of a model; none for a split without labels.
+
+        Args:
+            model: with the task's head.
+            split: its name.
+            console: for the progress.
+            predictions: folder to write the submission files to.
+
+        Raises:
+            ValueError: if the model has other labels or fewer positions than
+                the task needs, or the split is not there.
+        """
+        if split not in self._read:
+            examples = self.task.examples(split)
+            features = self.task.features(
+                examples, self._tokenizer, training=False
+            )
+            self._read[split] = examples, features
+        examples, features = self._read[split]
+        check_length(model, self.task, features)
+        outputs = scoring.outputs_of(
+            model, features, self._batch_size, console
+        )
+        order = label_order(self.task.labels, getattr(model, "labels", None))
+        if order is not None:
+            outputs["logits"] = outputs["logits"][:, order]
+        if predictions:
+            self.task.write_predictions(
+                predictions, split, examples, features, outputs
+            )
+        if split not in self.task.evaluation_splits:
+            return {}
+        return self.task.score(examples, features, outputs)
+
+
+def run(
+    spec: str,
+    options: dict[str, Any],
+    console: rich.console.Console,
+    splits: Sequence[str] | None = None,
+    output: str | None = None,
+    batch_size: int = 32,
+    precision: str = "float32",
+    vocab: str | None = None,
+    lowercase: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Scores a model, prints the metrics and writes predictions.
+
+    Args:
+        spec: the model, see `trained.load`.
+        options: of `registry.create`.
+        console: to print on.
+        splits: names; all labelled ones by default.
+        output: folder for metrics.json and predictions, or None.
+        batch_size: sequences computed together.
+        precision: of the forward pass, a Keras policy.
+        vocab: path, by default the model's own.
+        lowercase: whether the vocabulary is of lower-cased text.
+
+    Returns:
+        Metrics by split.
+
+    Raises:
+        ValueError: if model, task and data do not fit together.
+        OSError: if something cannot be read or written.
+    """
+    keras.mixed_precision.set_global_policy(precision)
+    model = trained.load(spec)
+    if options["name"] == "custom" and model.head == "classifier":
+        options = {
+            "labels": getattr(model, "labels", None),
+            "regression": model.num_labels == 1,
+            **options,
+        }
+    task = registry.create(**options)
+    if (model.head, model.num_labels) != (task.head, task.num_labels):
+        raise ValueError(
+            f"{spec} has a {model.head} head of {model.num_labels} outputs, "
+            f"but {task.name} needs a {task.head} of {task.num_labels}: "
+            "choose the task it was trained on."
+        )
+    scores = Splits(task, load_tokenizer(spec, model, vocab, lowercase), batch_size)
+    metrics = {
+        split: scores.score(model, split, console, output)
+        for split in splits or task.evaluation_splits
+    }
+    for note in task.notes():
+        console.print(note, soft_wrap=True)
+    show(metrics, console)
+    if output:
+        report.write_json(os.path.join(output, "metrics.json"), metrics)
+        console.print(f"Predictions: {output}")
+    return metrics
+
+
+def load_tokenizer(
+    spec: str, model: keras.Model, vocab: str | None, lowercase: bool
+) -> WordPiece:
+    """The tokenizer of a model.
+
+    Raises:
+        ValueError: if there is no vocabulary, or it is not the model's.
+    """
+    path = vocab or model.vocab_file
+    if not path:
+        raise ValueError(
+            f"{spec} has no vocab.txt: name its vocabulary with --vocab."
+        )
+    tokenizer = WordPiece(path, lowercase)
+    size = model.config.vocabulary_size
+    if len(tokenizer.vocabulary) != size:
+        raise ValueError(
+            f"{path} has {len(tokenizer.vocabulary)} tokens, but {spec} was "
+            f"made with {size}: give its own vocabulary."
+        )
+    return tokenizer
+
+
+def check_length(model: keras.Model, task: Task, features: Features) -> None:
+    """Raises ValueError for sequences longer than the model's positions."""
+    longest = int(features.lengths.max(initial=0))
+    limit = model.config.max_sequence_length
+    if longest > limit:
+        raise ValueError(
+            f"The model has {limit} positions, but examples of {task.name} "
+            f"are up to {longest} tokens long: lower --sequence_length."
+        )
+
+
+def show(
+    metrics: dict[str, dict[str, float]], console: rich.console.Console
+) -> None:
+    """Prints metrics by split as a table."""
+    scored = {split: m for split, m in metrics.items() if m}
+    if not scored:
+        return
+    table = rich.table.Table("metric")
+    for split in scored:
+        table.add_column(split, justify="right")
+    for name in dict.fromkeys(n for m in scored.values() for n in m):
+        table.add_row(
+            name,
+            *(f"{m[name]:.4f}" if name in m else "" for m in scored.values()),
+        )
+    console.print(table)

@@ -1,0 +1,262 @@
+"""The fine-tuning program: a task model with the zeros of its start."""
+
+import dataclasses
+import os
+import re
+import time
+from typing import Any
+
+import rich.console
+
+from tf_pof._keras import keras
+from tf_pof.distillation import Distiller
+from tf_pof.models import bert, folder, resolve as models, weights
+from tf_pof.pruning import lock as locks
+from tf_pof.pruning.wrapper import prune
+from tf_pof.tasks import distillers, evaluation, inputs, registry, scoring
+from tf_pof.tasks.task import Task
+from tf_pof.training import loop, report, strategy as strategies
+from tf_pof.training.settings import TrainingSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(TrainingSettings):
+    """What a run is; the flags of bin/finetune say what each field means."""
+
+    # "name" and the arguments of `registry.create`.
+    task: dict[str, Any]
+    # 0 steps mean these epochs.
+    train_steps: int = 0
+    epochs: float = 3.0
+    lock: bool = True
+    vocab: str | None = None
+    lowercase: bool = True
+    group_by_length: bool = True
+
+    def free_to_change(self):
+        return tuple(n for n in super().free_to_change() if n != "jit_compile")
+
+
+def run(settings: Settings, console: rich.console.Console) -> dict:
+    """Fine-tunes, or goes on, and writes `<output>/model`.
+
+    `<output>` also holds settings.json, curve.jsonl, tensorboard/ and
+    checkpoints/ while the run lasts, and predictions/ and report.json at its
+    end.
+
+    Returns:
+        The contents of report.json.
+
+    Raises:
+        ValueError: for settings, models or data that do not fit together, for
+            an output that holds another run, on divergence, and if a locked
+            zero has moved.
+        OSError: if something cannot be written.
+    """
+    began = time.monotonic()
+    strategy = strategies.get_strategy(settings.strategy)
+    chief = strategies.is_chief(strategy)
+    if not chief:
+        console = rich.console.Console(quiet=True)
+    settings.check_output()
+    finished = report.read(settings.output)
+    if finished:
+        console.print(f"{settings.output} is finished already.")
+        show(finished, console)
+        return finished
+    keras.utils.set_random_seed(settings.seed)
+    keras.mixed_precision.set_global_policy(settings.precision)
+    task = registry.create(**settings.task)
+    with strategy.scope():
+        student = load_student(settings, task)
+    tokenizer = evaluation.load_tokenizer(
+        settings.model, student, settings.vocab, settings.lowercase
+    )
+    console.print(f"Reading {task.name}.")
+    examples = task.examples(task.train_split)
+    features = task.features(examples, tokenizer, training=True)
+    if not len(features):
+        raise ValueError(
+            f"{task.name} has no example to train on: look at its files."
+        )
+    evaluation.check_length(student, task, features)
+    for note in task.notes():
+        console.print(note, soft_wrap=True)
+    steps = settings.train_steps or max(
+        1, round(settings.epochs * len(features) / settings.batch_size)
+    )
+    planned = dataclasses.replace(settings, train_steps=steps)
+    with strategy.scope():
+        distiller = build(planned, task, student)
+    locked = locks.locked(student)
+    if locked:
+        console.print(
+            f"Locked {len(locked)} kernels with "
+            f"{_summary(locked)['sparsity']:.2%} zeros."
+        )
+    splits = evaluation.Splits(task, tokenizer, settings.batch_size)
+
+    def evaluate():
+        # The first split is the task's own.
+        metrics = {}
+        for split in task.evaluation_splits[:1]:
+            metrics |= splits.score(distiller.student, split)
+        return metrics
+
+    loop.train(
+        planned,
+        distiller,
+        lambda step: inputs.training_data(
+            features,
+            strategy,
+            settings.batch_size,
+            settings.seed,
+            step,
+            settings.group_by_length,
+            0 if _wants_one_shape(settings) else scoring.LENGTH_MULTIPLE,
+        ),
+        evaluate,
+        console,
+    )
+    locks.check(student)
+    result = {
+        "settings": settings.identity(),
+        "train_steps": steps,
+        "examples": len(features),
+        "seconds": time.monotonic() - began,
+    }
+    if not chief:
+        return result
+    result["metrics"] = {
+        split: splits.score(
+            distiller.student,
+            split,
+            console,
+            os.path.join(settings.output, "predictions"),
+        )
+        for split in task.evaluation_splits
+    }
+    result["notes"] = task.notes()
+    if settings.schedule is not None:
+        result["sparsity"] = distiller.student.pruner.report()
+    elif locked:
+        result["sparsity"] = _summary(locked)
+    path = os.path.join(settings.output, "model")
+    folder.save(
+        distiller.student,
+        path,
+        vocab_file=settings.vocab or student.vocab_file,
+        sparsity=_provenance(student, result),
+    )
+    report.write_json(os.path.join(settings.output, "report.json"), result)
+    show(result, console)
+    console.print(f"Model: {path}")
+    return result
+
+
+def load_student(settings: Settings, task: Task) -> keras.Model:
+    """The model to fine-tune, with the task's head; in scope."""
+    student = models.resolve(
+        settings.model,
+        head=task.head,
+        num_labels=task.num_labels,
+        **settings.model_overrides(),
+    )
+    student.labels = task.labels
+    return student
+
+
+def build(settings: Settings, task: Task, student: keras.Model) -> Distiller:
+    """Teacher, lock or pruning, and optimizer; compiled, in scope."""
+    teacher = None
+    if settings.teacher:
+        teacher = load_teacher(settings.teacher, task, student)
+    if settings.schedule is not None:
+        student = prune(student, settings.schedule, **settings.pruning)
+    elif settings.lock and _has_zeros(student):
+        locks.lock(student)
+    return distillers.make(
+        task,
+        student,
+        teacher,
+        settings.optimizer(),
+        settings.jit_compile,
+        **settings.distillation(),
+    )
+
+
+def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
+    """A fine-tuned model to distil from.
+
+    Raises:
+        ValueError: if it was not trained on the task, or reads other tokens.
+    """
+    teacher = models.resolve(
+        spec, head=task.head, num_labels=task.num_labels
+    )
+    if teacher.new_weights:
+        raise ValueError(
+            f"The teacher {spec} was not fine-tuned for {task.name} (it has no "
+            f"{task.head} of {task.num_labels} outputs): run bin/finetune on "
+            "it first."
+        )
+    if teacher.config.vocabulary_size != student.config.vocabulary_size:
+        raise ValueError(
+            f"The teacher {spec} has a vocabulary of "
+            f"{teacher.config.vocabulary_size} tokens and the student of "
+            f"{student.config.vocabulary_size}: they must read the same."
+        )
+    return teacher
+
+
+def show(result: dict, console: rich.console.Console) -> None:
+    """Prints metrics, zeros and time of a run."""
+    evaluation.show(result["metrics"], console)
+    if "sparsity" in result:
+        console.print(
+            f"Zeros: {result['sparsity']['sparsity']:.4%} of "
+            f"{len(result['sparsity']['tensors'])} kernels"
+        )
+    console.print(f"Time: {result['seconds'] / 60:.1f} min")
+
+
+def _has_zeros(model) -> bool:
+    """Whether a model was pruned: a dense one has nothing to lock."""
+    return any(
+        not value.all()
+        for path, value in weights.effective(model)
+        if re.match(f"{bert.PRUNABLE[:-1]}/kernel", path)
+    )
+
+
+def _summary(tensors: dict[str, dict]) -> dict:
+    """What `Pruner.report` says, of locked kernels."""
+    zeros = sum(tensor["zeros"] for tensor in tensors.values())
+    size = sum(tensor["size"] for tensor in tensors.values())
+    return {
+        "sparsity": zeros / size,
+        "zeros": zeros,
+        "size": size,
+        "tensors": tensors,
+    }
+
+
+def _provenance(student, result):
+    """Contents of sparsity.json: how it was pruned, and what came then."""
+    if "sparsity" not in result:
+        return None
+    before = dict(getattr(student, "sparsity", None) or {})
+    tensors = {
+        name: {**before.get("tensors", {}).get(name, {}), **tensor}
+        for name, tensor in result["sparsity"]["tensors"].items()
+    }
+    return {
+        **before,
+        **result["sparsity"],
+        "tensors": tensors,
+        "fine_tuning": result["settings"],
+    }
+
+
+def _wants_one_shape(settings):
+    return settings.jit_compile or settings.strategy == "tpu"

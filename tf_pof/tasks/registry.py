@@ -1,0 +1,50 @@
+"""Tasks by name."""
+
+import inspect
+
+from tf_pof.tasks import glue
+from tf_pof.tasks.squad import Squad
+from tf_pof.tasks.table_files import Table
+from tf_pof.tasks.task import Task
+
+_SQUAD = {"squad": "1.1", "squad_v2": "2.0"}
+NAMES = (*glue.NAMES, *_SQUAD, "custom")
+
+
+def create(name: str, **options) -> Task:
+    """The task of that name.
+
+    Args:
+        name: one of NAMES.
+        **options: arguments of `Glue`, `Squad` or `Table`.
+
+    Raises:
+        ValueError: for an unknown name, an option that the task does not
+            have, or one that it needs.
+    """
+    if name in glue.NAMES:
+        make, fixed = glue.Glue, {"name": name}
+    elif name in _SQUAD:
+        make, fixed = Squad, {"version": _SQUAD[name]}
+    elif name == "custom":
+        # Which files are needed depends on what is done with the task.
+        make, fixed = Table, {}
+        options = {"train_file": None, "validation_file": None} | options
+    else:
+        raise ValueError(
+            f"There is no task {name!r}: choose {', '.join(NAMES)}."
+        )
+    parameters = inspect.signature(make).parameters
+    for option, value in options.items():
+        if value is not None and option not in parameters.keys() - fixed:
+            raise ValueError(
+                f"--{option} is not an option of the task {name}: leave it "
+                "out."
+            )
+    options = fixed | {
+        k: v for k, v in options.items() if k in parameters
+    }
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ValueError(f"The task {name} needs --{option}.")
+    return make(**options)
