@@ -98,6 +98,20 @@ def test_a_missing_head_is_new_logged_and_listed(tiny, batch, tmp_path, caplog):
     )
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_a_head_for_other_labels_is_new(tiny, tmp_path, family):
+    model = tiny("classifier", family, num_labels=3)
+    model.labels = ("no", "perhaps", "yes")
+    tf_pof.save(model, tmp_path / "m")
+    loaded = tf_pof.load(tmp_path / "m", head="classifier", num_labels=2)
+    assert "classifier/kernel" in loaded.new_weights
+    assert loaded.get_layer("classifier").kernel.shape[1] == 2
+    assert loaded.labels is None
+    kept, got = weights.variables(model), weights.variables(loaded)
+    path = "layer_0_query/kernel"
+    np.testing.assert_array_equal(got[path].numpy(), kept[path].numpy())
+
+
 def test_an_unwanted_head_is_left_out(tiny, batch, tmp_path):
     model = tiny("pretraining")
     path = tf_pof.save(model, tmp_path / "model")

@@ -198,8 +198,9 @@ def load(
 ) -> keras.Model:
     """Loads a model folder, ours or Hugging Face's, or a bundled model.
 
-    A head that the folder lacks gets new weights, which are logged as a
-    warning and listed in the model's attribute `new_weights`.
+    A head that the folder lacks, or has for another number of labels, gets new
+    weights, which are logged as a warning and listed in the model's attribute
+    `new_weights`.
 
     Args:
         path_or_name: a folder, or the name of a bundled model.
@@ -246,9 +247,14 @@ def load(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     labels = own.get("labels") or list(hf.get("id2label", {}).values())
+    classifier = stored.get("classifier.weight")
+    stored_labels = 2 if classifier is None else len(classifier)
     if num_labels is None:
-        classifier = stored.get("classifier.weight")
-        num_labels = 2 if classifier is None else len(classifier)
+        num_labels = stored_labels
+    elif head == "classifier" and num_labels != stored_labels:
+        # A head for other labels is of no use: a new one takes its place.
+        labels, same_head = (), False
+        stored = {k: v for k, v in stored.items() if "classifier." not in k}
     model = bert.build(
         config, head, num_labels, name, sequence_length, dtype
     )

@@ -14,6 +14,7 @@ from tf_pof.models import bert, folder, resolve as models, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
 from tf_pof.tasks import distillers, evaluation, inputs, registry, scoring
+from tf_pof.tasks.classification import label_order
 from tf_pof.tasks.task import Task
 from tf_pof.training import loop, report, strategy as strategies
 from tf_pof.training.settings import TrainingSettings
@@ -206,6 +207,11 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
             f"{teacher.config.vocabulary_size} tokens and the student of "
             f"{student.config.vocabulary_size}: they must read the same."
         )
+    order = label_order(task.labels, getattr(teacher, "labels", None))
+    if order is not None:
+        classifier = teacher.get_layer("classifier")
+        kernel, bias = classifier.get_weights()
+        classifier.set_weights([kernel[:, order], bias[order]])
     return teacher
 
 
