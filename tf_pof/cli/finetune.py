@@ -35,6 +35,12 @@ flags.DEFINE_bool(
     True,
     "Whether pruned kernels keep their zeros; heads are dense in any case.",
 )
+flags.DEFINE_bool(
+    "freeze_embeddings",
+    False,
+    "Whether token, position and segment embeddings stay as they are: faster "
+    "steps, above all on short texts.",
+)
 flags.DEFINE_string(
     "vocab", None, "Vocabulary, for models that come without a vocab.txt."
 )

@@ -17,7 +17,10 @@ import tensorflow as tf
 
 from tf_pof.pruning import cloning
 
-_KERNEL = re.compile(r"kernel|embeddings")
+# "<..>/kernel:0", or a part of it that lives on one parameter server.
+_KERNEL = re.compile(
+    r"([^/]*(?:kernel|embeddings)[^/]*?(?:/part_\d+)?)(?::\d+)?$"
+)
 
 
 def lock(
@@ -219,6 +222,6 @@ def _kernels(model, chosen) -> Iterator[tuple[str, tf.Variable]]:
             if owner is not layer:
                 prefix += f"/{owner.name}"
             for weight in getattr(owner, "_trainable_weights", ()):
-                short = weight.name.split("/")[-1].split(":")[0]
-                if _KERNEL.search(short):
-                    yield f"{prefix}/{short}", weight
+                found = _KERNEL.search(weight.name)
+                if found:
+                    yield f"{prefix}/{found[1]}", weight

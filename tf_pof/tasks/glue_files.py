@@ -230,8 +230,8 @@ def _label(path: str, line: int, text: str, names: Sequence[str] | None):
     raise RowError(
         path,
         line,
-        f'the label "{text[:40]}" is {needed}: is this the folder of another '
-        "task?",
+        f'the label "{text[:40]}" is {needed}: give the folder of the task '
+        "that is asked for.",
     )
 
 

@@ -30,6 +30,7 @@ class Settings(TrainingSettings):
     train_steps: int = 0
     epochs: float = 3.0
     lock: bool = True
+    freeze_embeddings: bool = False
     vocab: str | None = None
     lowercase: bool = True
     group_by_length: bool = True
@@ -164,6 +165,10 @@ def load_student(settings: Settings, task: Task) -> keras.Model:
         **settings.model_overrides(),
     )
     student.labels = task.labels
+    if settings.freeze_embeddings:
+        for layer in student.layers:
+            if layer.name.endswith("_embedding"):
+                layer.trainable = False
     return student
 
 
