@@ -100,9 +100,9 @@ def _qqp():
 
 
 def _mnli():
-    before = ["promptID", "pairID", "genre"] + [
-        f"sentence{i}_{kind}" for kind in ("binary_parse", "parse") for i in "12"
-    ]
+    before = ["promptID", "pairID", "genre"]
+    for kind in ("binary_parse", "parse"):
+        before += [f"sentence1_{kind}", f"sentence2_{kind}"]
     labels = ["neutral", "entailment", "contradiction"]
     files = {}
     for split, count, votes in [
