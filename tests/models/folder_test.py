@@ -322,6 +322,62 @@ def test_sparsity_is_not_tracked(tiny, tmp_path):
     assert isinstance(tf_pof.load(path).sparsity, types.MappingProxyType)
 
 
+def _sparse_folder(tiny, path):
+    """A folder of a model with 3/4 zeros in a kernel and 1/2 in another."""
+    model = tiny("classifier")
+    tensors = {}
+    for name, zeros in (("layer_0_query", 192), ("layer_1_output", 192)):
+        kernel = model.get_layer(name).kernel
+        values = kernel.numpy()
+        values.reshape(-1)[:zeros] = 0
+        kernel.assign(values)
+        size = values.size  # 16 x 16 and 24 x 16
+        tensors[f"{name}/kernel"] = {
+            "shape": list(values.shape),
+            "size": size,
+            "zeros": zeros,
+            "sparsity": zeros / size,
+            "pattern": "unstructured",
+        }
+    sparsity = {
+        "sparsity": 384 / 640,
+        "zeros": 384,
+        "size": 640,
+        "tensors": tensors,
+        "provenance": {"data": "text"},
+    }
+    return tf_pof.save(model, path, sparsity=sparsity), sparsity
+
+
+def test_zeros_that_stayed_are_saved_as_they_were(tiny, tmp_path, caplog):
+    path, sparsity = _sparse_folder(tiny, tmp_path / "a")
+    again = tf_pof.save(tf_pof.load(path), tmp_path / "b")
+    assert dict(tf_pof.load(again).sparsity) == sparsity
+    assert not caplog.records
+
+
+def test_lost_zeros_are_told_and_not_claimed(tiny, tmp_path, caplog):
+    path, sparsity = _sparse_folder(tiny, tmp_path / "a")
+    model = tf_pof.load(path)
+    kernel = model.get_layer("layer_0_query").kernel
+    values = kernel.numpy()
+    values.reshape(-1)[:128] = 1e-9
+    kernel.assign(values)
+    with caplog.at_level(logging.WARNING):
+        again = tf_pof.save(model, tmp_path / "b")
+    # 192 - 128 of 256, and (64 + 192) of 640.
+    assert "has lost zeros (60.0 % -> 40.0 %): call tf_pof.lock" in caplog.text
+    found = dict(tf_pof.load(again).sparsity)
+    expected = dict(sparsity, zeros=256, sparsity=0.4)
+    query = dict(
+        sparsity["tensors"]["layer_0_query/kernel"], zeros=64, sparsity=0.25
+    )
+    expected["tensors"] = dict(
+        sparsity["tensors"], **{"layer_0_query/kernel": query}
+    )
+    assert found == expected
+
+
 def test_compact_folder_is_the_model_in_bfloat16(tmp_path, tiny):
     model = tiny("pretraining")
     folder.save(model, tmp_path / "m", compact=True)

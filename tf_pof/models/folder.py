@@ -6,6 +6,7 @@ read the folder; config.json's "tf_pof" section says what they cannot.
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -14,11 +15,13 @@ import types
 
 from tf_pof._keras import keras
 from tf_pof.models import bert
+from tf_pof.models import weights
 from tf_pof.models.checkpoints import assign
 from tf_pof.models.checkpoints import huggingface
 from tf_pof.models.checkpoints import tensor_names
 from tf_pof.models.config import BertConfig
 
+_LOG = logging.getLogger(__name__)
 _ZOO = os.path.join(os.path.dirname(__file__), "zoo")
 _VOCAB = "vocab.txt"
 _SPARSITY = "sparsity.json"
@@ -42,7 +45,9 @@ def save(
         path: of the folder.
         vocab_file: copied to vocab.txt; by default the model's own.
         sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
-            schedule, provenance); by default what the model was loaded with.
+            schedule, provenance); by default what the model was loaded with,
+            with the zeros it has now. That it lost zeros is logged as a
+            warning.
         compact: rounds the weights to bfloat16 and compresses them, as
             model.safetensors.xz.
 
@@ -60,7 +65,7 @@ def save(
             "remove it."
         )
     vocab_file = vocab_file or model.vocab_file
-    sparsity = sparsity or getattr(model, "sparsity", None)
+    sparsity = sparsity or _sparsity_now(model)
     files = {
         huggingface.CONFIG: _json(_config_of(model, compact)),
     }
@@ -74,6 +79,22 @@ def save(
         files[_SPARSITY] = _json(dict(sparsity))
     write_folder(path, files)
     return path
+
+
+def _sparsity_now(model):
+    stored = getattr(model, "sparsity", None)
+    if not stored:
+        return None
+    now = weights.sparsity_now(model, stored)
+    if now.get("zeros", 0) < stored.get("zeros", 0):
+        _LOG.warning(
+            "%s has lost zeros (%.1f %% -> %.1f %%): call tf_pof.lock(model) "
+            "before training to keep them.",
+            model.name,
+            100 * stored["sparsity"],
+            100 * now["sparsity"],
+        )
+    return now
 
 
 def _json(value):

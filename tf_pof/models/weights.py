@@ -4,7 +4,7 @@ A path is "<layer name>/<weight name>", for example "layer_0_query/kernel" or
 "token_embedding/output_bias".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tf_pof._keras import keras  # isort: skip  (before TensorFlow)
 
@@ -56,3 +56,26 @@ def effective(model: keras.Model) -> Iterator[tuple[str, np.ndarray]]:
             yield path, effective_kernel(kernels[path]).astype(np.float32)
         else:
             yield path, variable.numpy().astype(np.float32)
+
+
+def sparsity_now(model: keras.Model, stored: Mapping) -> dict:
+    """The contents of sparsity.json with the zeros that a model has today.
+
+    Args:
+        model: whose kernels `stored` tells of.
+        stored: "tensors" maps paths to dicts that hold "zeros" and
+            "sparsity"; the top level holds their totals. What does not is
+            returned as it is.
+    """
+    result = dict(stored)
+    if not {"tensors", "zeros", "size"} <= result.keys():
+        return result
+    result["tensors"] = tensors = dict(stored["tensors"])
+    for path, value in effective(model):
+        if path in tensors:
+            zeros = value.size - int(np.count_nonzero(value))
+            share = zeros / value.size
+            tensors[path] = {**tensors[path], "zeros": zeros, "sparsity": share}
+    result["zeros"] = sum(tensor["zeros"] for tensor in tensors.values())
+    result["sparsity"] = result["zeros"] / stored["size"]
+    return result
