@@ -29,6 +29,7 @@ ORDER = (
     "pruning",
     "distillation",
     "training",
+    "tasks",
     "cli",
 )
 def run_python(code, **environment):

@@ -18,7 +18,7 @@ TESTS = sorted(
 )
 OWN = {"tf_pof", "tests"}
 # Imports whose wheel has another name.
-WHEELS = {"absl": "absl-py"}
+WHEELS = {"absl": "absl-py", "sklearn": "scikit-learn"}
 # What a wheel imports at run time without requiring it.
 UNDECLARED = {
     "keras-nlp": {"keras-core"},

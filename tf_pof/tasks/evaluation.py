@@ -118,7 +118,8 @@ def run(
             f"but {task.name} needs a {task.head} of {task.num_labels}: "
             "choose the task it was trained on."
         )
-    scores = Splits(task, load_tokenizer(spec, model, vocab, lowercase), batch_size)
+    tokenizer = load_tokenizer(spec, model, vocab, lowercase)
+    scores = Splits(task, tokenizer, batch_size)
     metrics = {
         split: scores.score(model, split, console, output)
         for split in splits or task.evaluation_splits

@@ -70,9 +70,8 @@ def run(
         length = padded_length(
             int(features.lengths[rows].max()), LENGTH_MULTIPLE, longest
         )
-        outputs = forward(
-            {k: tf.constant(v) for k, v in features.inputs(rows, length).items()}
-        )
+        inputs = features.inputs(rows, length)
+        outputs = forward({k: tf.constant(v) for k, v in inputs.items()})
         for name, value in outputs.items():
             value = np.asarray(value)
             is_span = name != "logits"

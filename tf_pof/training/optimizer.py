@@ -85,12 +85,19 @@ def learning_rate_schedule(
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW, with its update done by one fused op.
 
-    Keras' own update makes ten passes over memory, the op makes one; on a CPU
-    that is a tenth of a small BERT's training step.
+    Keras' own update makes ten passes over memory and its decay seven, here
+    they are one and two; on a CPU that is a tenth of a small BERT's training
+    step, and more of it where texts are short.
     """
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step` decays, in fewer passes."""
 
     def update_step(self, gradient, variable):
         dtype = variable.dtype
+        if self.weight_decay and self._use_weight_decay(variable):
+            decay = tf.cast(self.learning_rate * self.weight_decay, dtype)
+            variable.assign(variable * (1 - decay))
         index = self._index_dict[self._var_key(variable)]
         step = tf.cast(self.iterations + 1, dtype)
         beta_1 = tf.cast(self.beta_1, dtype)
