@@ -165,7 +165,7 @@ def test_from_a_file_to_features(tmp_path):
             ROWS,
             {"labels": ["neg", "positive"]},
             'train.tsv:2: unknown label "pos", the labels are "neg", '
-            '"positive": correct the row or name all labels.',
+            '"positive": correct the row, or name all labels with --labels.',
         ),
         (
             [("a", "pos"), ("b", "neg"), ("c", " ")],
@@ -212,7 +212,7 @@ def test_what_has_no_file_is_told(tmp_path):
         match='custom has no split "test" but "train", "validation": name',
     ):
         _table(tmp_path).examples("test")
-    with pytest.raises(ValueError, match="labels .* not known: name them"):
+    with pytest.raises(ValueError, match="labels .* not known: name them with"):
         Table(None, str(tmp_path / "dev.csv"), "text")
     with pytest.raises(OSError, match="none.csv cannot be read"):
         Table(str(tmp_path / "none.csv"), None, "text")

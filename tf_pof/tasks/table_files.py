@@ -91,7 +91,7 @@ class Table(classification.ClassificationTask):
         if train_file is None:
             raise ValueError(
                 "The labels of a task without a train file are not known: "
-                "name them."
+                "name them with --labels."
             )
         columns = read_columns(train_file, [*self._texts, self._label_column])
         found = set(self._labels(train_file, columns))
@@ -118,7 +118,7 @@ class Table(classification.ClassificationTask):
             there = [name for name, file in self._files.items() if file]
             raise ValueError(
                 f'The task {self.name} has no split "{split}" but '
-                f"{listed(there)}: name a file for it."
+                f"{listed(there) or 'nothing'}: name a file for it."
             )
         label = [self._label_column]
         if split == "test":
@@ -151,7 +151,8 @@ class Table(classification.ClassificationTask):
                 path,
                 line,
                 f'unknown label "{text[:40]}", the labels are '
-                f"{listed(self.labels)}: correct the row or name all labels.",
+                f"{listed(self.labels)}: correct the row, or name all labels "
+                "with --labels.",
             )
         return self.labels.index(text)
 
@@ -165,7 +166,7 @@ class Table(classification.ClassificationTask):
                 path,
                 line,
                 f'the label "{text[:40]}" is not a number: correct the row, '
-                "or train a classifier instead of a regression.",
+                "or leave out --regression for a classifier.",
             )
         return value
 
