@@ -1,6 +1,6 @@
 """Makes the bundled model of a run: compact weights and a model card.
 
-    python -m benchmarks.minilm.ship RUNS/sparse_90 \
+    python -m benchmarks.minilm.ship RUNS/sparse_90_long \
         tf_pof/models/zoo/minilm_l6_90
 """
 
@@ -34,7 +34,8 @@ fine-tuning with the zeros kept, not a finished model for any task.
 `benchmarks/minilm/run.sh`: teacher preparation, then {steps} steps of
 {batch} examples of 128 tokens while sparsity rose to its final value by step
 {ramp}; masks were selected last at step {end}. Loss: {hard} labels and {soft}
-teacher, temperature {temperature}. sparsity.json has all settings and the
+teacher at temperature {temperature}, {hidden} hidden states and {attention}
+attention scores of the teacher. sparsity.json has all settings and the
 sparsity of every tensor.
 
 ## Figures
@@ -88,6 +89,8 @@ def main(run, output):
         hard=settings["hard_loss_weight"],
         soft=settings["distillation_weight"],
         temperature=settings["temperature"],
+        hidden=settings["hidden_loss_weight"],
+        attention=settings["attention_loss_weight"],
         rows="\n".join(rows),
         nsp=_NSP_LOST if report["student"]["nsp_accuracy"] < 0.6 else "",
         share=tokens / (100_000 * 256 * 512),

@@ -5,7 +5,7 @@
 #   benchmarks/tasks/run.sh PRETRAINED GLUE SQUAD RUNS
 #
 # PRETRAINED has the folders that benchmarks/minilm/run.sh makes (teacher,
-# sparse_90, sparse_85); GLUE has SST-2/ and STS-B/; SQUAD has
+# sparse_90_long, sparse_85_long); GLUE has SST-2/ and STS-B/; SQUAD has
 # train-v1.1.rebuilt.json and dev-v1.1.from-explorer.json. Kill it at will: the
 # same command goes on.
 set -euo pipefail
@@ -34,12 +34,14 @@ for seed in 1 2; do
   for name in stsb sst2 squad; do
     teacher=--teacher=$runs/$name/dense_$seed/model
     finetune dense $name $seed teacher
-    finetune sparse_90 $name $seed sparse_90 "$teacher"
-    finetune sparse_90_alone $name $seed sparse_90
-    # The paper's proportions of the ramp, and the same teacher.
-    finetune on_task_90 $name $seed teacher "$teacher" --final_sparsity=0.9
-    finetune sparse_85 $name $seed sparse_85 "$teacher"
-    finetune sparse_85_alone $name $seed sparse_85
-    finetune on_task_85 $name $seed teacher "$teacher" --final_sparsity=0.85
+    finetune sparse_90 $name $seed sparse_90_long "$teacher"
+    finetune sparse_90_alone $name $seed sparse_90_long
+    # The paper's ramp and rate, in the steps of this budget; the same teacher.
+    finetune on_task_90 $name $seed teacher "$teacher" --final_sparsity=0.9 \
+      --learning_rate_schedule=rewind
+    finetune sparse_85 $name $seed sparse_85_long "$teacher"
+    finetune sparse_85_alone $name $seed sparse_85_long
+    finetune on_task_85 $name $seed teacher "$teacher" --final_sparsity=0.85 \
+      --learning_rate_schedule=rewind
   done
 done
