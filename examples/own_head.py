@@ -24,7 +24,7 @@ args = parser.parse_args()
 with open(args.data, encoding="utf-8") as file:
     rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 names = [row["topics"].split() for row in rows]
-topics = sorted(set(sum(names, [])))
+topics = sorted({topic for named in names for topic in named})
 y = np.array([[float(t in named) for t in topics] for named in names])
 encoder = tf_pof.lock(tf_pof.load(args.model, head=None))
 mean = tf.keras.layers.GlobalAveragePooling1D()(
