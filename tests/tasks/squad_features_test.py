@@ -102,6 +102,9 @@ def test_targets_are_the_answer_or_cls_where_it_is_not_whole(tokenizer):
     assert features.targets["start_logits"].tolist() == [0, 0, 0, 10, 0, 0]
     assert features.targets["end_logits"].tolist() == [0, 0, 0, 12, 0, 0]
     assert words(tokenizer, features)[3][10:13] == ["two", "young", "sons"]
+    # Word 15 ends the window 8..16; the answer goes on.
+    features = build(tokenizer, [example("two young")])
+    assert features.targets["end_logits"].tolist() == [0, 0, 0, 11, 0, 0]
 
 
 def test_targets_are_the_fewest_tokens_that_hold_the_answer(tokenizer):
@@ -138,7 +141,7 @@ def test_answers_that_are_not_there_are_counted_and_left_out(tokenizer):
         example("a queen", start=3),
         example("", start=3),
         example(" ", start=3),
-        example("the men", start=-25),
+        example("the men", start=-len(CONTEXT)),
         example("far away"),
         example("\u200b", "who ?", "the \u200b king"),  # Not in any token.
     ]

@@ -113,6 +113,12 @@ def test_no_answer_is_right_where_there_is_none():
     assert list(found)[0] == "f1"
 
 
+def test_an_answer_of_only_articles_is_none_of_several():
+    examples = [example("a", "the", "red")]
+    assert squad_metrics.evaluate_v2(examples, {"a": ""})["f1"] == 0
+    assert squad_metrics.evaluate_v1(examples, {"a": ""})["exact_match"] == 100
+
+
 def test_groups_without_questions_are_left_out():
     found = squad_metrics.evaluate_v2(EXAMPLES_V2[:2], {"a": "", "b": ""})
     assert found == {"f1": 0, "exact": 0, "HasAns_f1": 0, "HasAns_exact": 0}

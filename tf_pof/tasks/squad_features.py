@@ -155,8 +155,8 @@ def build(
             raise ValueError(
                 f'Question "{example.id}" has {len(query)} tokens, which '
                 "leaves no room for its context in sequences of "
-                f"{sequence_length}: take longer sequences or shorten "
-                "questions to fewer tokens."
+                f"{sequence_length}: raise --sequence_length or lower "
+                "--max_query_length."
             )
         context = rows[example.context]
         row = tokens.row(context)

@@ -166,7 +166,7 @@ def _of_question(
         if "is_impossible" not in question:
             raise ValueError(
                 f'{where}: there is no "is_impossible", so this is not SQuAD '
-                "v2.0: choose v1.1 or give a v2.0 file."
+                "v2.0: choose the task squad or give a v2.0 file."
             )
         impossible = _get(question, "is_impossible", bool, where, version)
     # The test sets of v2.0 leave the answers of impossible questions out.
@@ -174,7 +174,7 @@ def _of_question(
     if not impossible:
         answers = _get(question, "answers", list, where, version)
     if not answers and (version == "1.1" or not impossible):
-        wrong = "choose v2.0 or give a v1.1 file"
+        wrong = "choose the task squad_v2 or give a v1.1 file"
         if version == "2.0":
             wrong = 'mend the question or set its "is_impossible"'
         raise ValueError(
