@@ -261,7 +261,7 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     import tf_pof
 
     text = (ROOT / "README.md").read_text()
-    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     config = tf_pof.BertConfig.preset(
         "bert_tiny", vocabulary_size=50, max_sequence_length=8
     )
@@ -274,6 +274,13 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     }
     labels = tf.constant([0, 1, 0, 1])
     train_ds = tf.data.Dataset.from_tensor_slices((inputs, labels)).batch(2)
-    exec(compile(example, "README.md", "exec"), {"train_ds": train_ds})
+    names = {
+        "texts": ["good", "bad", "fine", "poor"],
+        "labels": labels,
+        "train_ds": train_ds,
+    }
+    exec(compile("\n".join(examples), "README.md", "exec"), names)
+    classifier = tf_pof.load("my_classifier")
+    assert classifier.sparsity["sparsity"] == pytest.approx(0.9, abs=1e-5)
     loaded = tf_pof.load("sparse_model")
     assert loaded.head == "classifier"

@@ -1,5 +1,6 @@
 """What every command shares: flagfiles by bare name, quiet logs, errors."""
 
+import difflib
 from importlib import import_module
 import importlib.resources
 import os
@@ -66,7 +67,7 @@ def recipe_path(name: str) -> str:
     """The path of a flagfile: as given, or of the package's recipe.
 
     Raises:
-        app.UsageError: if there is neither, naming the recipes.
+        app.UsageError: if there is neither, naming like recipes.
     """
     if os.path.exists(name):
         return name
@@ -74,8 +75,9 @@ def recipe_path(name: str) -> str:
     if os.sep not in name and (recipes / name).is_file():
         return str(recipes / name)
     known = sorted(r.name for r in recipes.iterdir() if r.suffix == ".flags")
+    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known
     raise app.UsageError(
-        f"There is no flagfile {name}; the recipes are {', '.join(known)}."
+        f"There is no flagfile {name}; there are recipes {', '.join(close)}."
     )
 
 
