@@ -7,22 +7,22 @@
 # PRETRAINED has the folders that benchmarks/minilm/run.sh makes (teacher,
 # sparse_90_long, sparse_85_long); GLUE has SST-2/ and STS-B/; SQUAD has
 # train-v1.1.rebuilt.json and dev-v1.1.from-explorer.json. Kill it at will: the
-# same command goes on.
+# same command goes on. SEEDS, TASKS and RUNS in the environment choose.
 set -euo pipefail
 pretrained=$1 glue=$2 squad=$3 runs=$4
 bin=${BIN:-$(dirname -- "$0")/../../bin}
 declare -A task=(
-  [sst2]="--raw_dir=$glue --sequence_length=64 --train_steps=300
+  [sst2]="--raw_dir=$glue --sequence_length=64 --train_steps=250
     --batch_size=64"
-  [stsb]="--raw_dir=$glue --train_steps=270 --batch_size=32"
+  [stsb]="--raw_dir=$glue --train_steps=240 --batch_size=32"
   [squad]="--train_file=$squad/train-v1.1.rebuilt.json
-    --validation_file=$squad/dev-v1.1.from-explorer.json --train_steps=200
+    --validation_file=$squad/dev-v1.1.from-explorer.json --train_steps=160
     --batch_size=16"
 )
 shared="--learning_rate=2e-4 --freeze_embeddings --precision=mixed_bfloat16
   --checkpoint_every=100 --log_every=20"
 
-# finetune NAME TASK SEED MODEL FLAGS...
+# finetune RUN TASK SEED MODEL FLAGS...
 finetune() {
   local output=$runs/$2/$1_$3
   [[ -e $output/report.json ]] || "$bin/finetune" --task="$2" ${task[$2]} \
@@ -30,18 +30,20 @@ finetune() {
     "${@:5}"
 }
 
-for seed in 1 2; do
-  for name in stsb sst2 squad; do
-    teacher=--teacher=$runs/$name/dense_$seed/model
-    finetune dense $name $seed teacher
-    finetune sparse_90 $name $seed sparse_90_long "$teacher"
-    finetune sparse_90_alone $name $seed sparse_90_long
-    # The paper's ramp and rate, in the steps of this budget; the same teacher.
-    finetune on_task_90 $name $seed teacher "$teacher" --final_sparsity=0.9 \
-      --learning_rate_schedule=rewind
-    finetune sparse_85 $name $seed sparse_85_long "$teacher"
-    finetune sparse_85_alone $name $seed sparse_85_long
-    finetune on_task_85 $name $seed teacher "$teacher" --final_sparsity=0.85 \
-      --learning_rate_schedule=rewind
+for seed in ${SEEDS:-1 2}; do
+  for run in ${RUNS:-dense sparse_90 sparse_90_alone on_task_90 sparse_85 \
+    sparse_85_alone on_task_85}; do
+    for name in ${TASKS:-stsb sst2 squad}; do
+      teacher=--teacher=$runs/$name/dense_$seed/model
+      case $run in
+        dense) finetune dense $name $seed teacher ;;
+        sparse_*_alone)
+          finetune $run $name $seed ${run%_alone}_long ;;
+        sparse_*) finetune $run $name $seed ${run}_long "$teacher" ;;
+        # The paper's ramp and rate, within this budget; the same teacher.
+        on_task_*) finetune $run $name $seed teacher "$teacher" \
+          --final_sparsity=0.${run#on_task_} --learning_rate_schedule=rewind ;;
+      esac
+    done
   done
 done
