@@ -149,7 +149,6 @@ MULTI_WORKER = """
     for policy, optimizer in (
         ("mixed_bfloat16", lambda: own.adamw(0.1)),
         ("mixed_float16", scaled),
-        ("float32", adam),
         ("float32", lambda: keras.optimizers.legacy.Adam(0.1)),
     ):
         with strategy.scope():
