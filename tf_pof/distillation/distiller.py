@@ -282,9 +282,13 @@ class Distiller(PruningMixin, keras.Model):
             def rows(tensor):
                 if tensor is None:  # No sample weights.
                     return None
-                if even:  # Static shapes.
-                    shape = [total // size, size, *tensor.shape[1:]]
-                    return tf.reshape(tensor, shape)[i]
+                if even:  # Shapes as static as the batch's.
+                    sizes = tf.shape(tensor)
+                    rest = [
+                        sizes[axis] if n is None else n
+                        for axis, n in enumerate(tensor.shape)
+                    ][1:]
+                    return tf.reshape(tensor, [total // size, size, *rest])[i]
                 return tensor[i * size : (i + 1) * size]
 
             return tf.nest.map_structure(rows, batch)
