@@ -30,6 +30,23 @@ class Splits:
         self._batch_size = batch_size
         self._read: dict[str, tuple[Any, Features]] = {}
 
+    def read(self, split: str, model: keras.Model) -> tuple[Any, Features]:
+        """Examples and features of a split, for a model.
+
+        Raises:
+            ValueError: if the split is not there, or the model has fewer
+                positions than it needs.
+        """
+        if split not in self._read:
+            examples = self.task.examples(split)
+            features = self.task.features(
+                examples, self._tokenizer, training=False
+            )
+            self._read[split] = examples, features
+        examples, features = self._read[split]
+        check_length(model, self.task, features)
+        return examples, features
+
     def score(
         self,
         model: keras.Model,
@@ -49,14 +66,7 @@ class Splits:
             ValueError: if the model has other labels or fewer positions than
                 the task needs, or the split is not there.
         """
-        if split not in self._read:
-            examples = self.task.examples(split)
-            features = self.task.features(
-                examples, self._tokenizer, training=False
-            )
-            self._read[split] = examples, features
-        examples, features = self._read[split]
-        check_length(model, self.task, features)
+        examples, features = self.read(split, model)
         outputs = scoring.outputs_of(
             model, features, self._batch_size, console
         )
@@ -118,11 +128,14 @@ def run(
             f"but {task.name} needs a {task.head} of {task.num_labels}: "
             "choose the task it was trained on."
         )
-    tokenizer = load_tokenizer(spec, model, vocab, lowercase)
+    names = splits or task.evaluation_splits
+    folders = _folders(task, names, output)
+    model.vocab_file = vocab or model.vocab_file
+    tokenizer = load_tokenizer(spec, model, lowercase)
     scores = Splits(task, tokenizer, batch_size)
     metrics = {
-        split: scores.score(model, split, console, output)
-        for split in splits or task.evaluation_splits
+        split: scores.score(model, split, console, folders[split])
+        for split in names
     }
     for note in task.notes():
         console.print(note, soft_wrap=True)
@@ -133,15 +146,41 @@ def run(
     return metrics
 
 
+def _folders(
+    task: Task, splits: Sequence[str], output: str | None
+) -> dict[str, str | None]:
+    """Where the predictions of each split go.
+
+    Raises:
+        ValueError: if nothing would come out.
+    """
+    if not splits:
+        raise ValueError(
+            f"{task.name} has no labelled split to score: give a "
+            "--validation_file, or --split=test for predictions."
+        )
+    unlabelled = [s for s in splits if s not in task.evaluation_splits]
+    if unlabelled and not output:
+        raise ValueError(
+            f"The split {unlabelled[0]} gives predictions only: say with "
+            "--output where to write them."
+        )
+    # Test and validation files have one name.
+    kinds = {split.partition("_")[0] for split in splits}
+    if output is None or len(kinds) == 1:
+        return dict.fromkeys(splits, output)
+    return {split: os.path.join(output, split) for split in splits}
+
+
 def load_tokenizer(
-    spec: str, model: keras.Model, vocab: str | None, lowercase: bool
+    spec: str, model: keras.Model, lowercase: bool
 ) -> WordPiece:
     """The tokenizer of a model.
 
     Raises:
         ValueError: if there is no vocabulary, or it is not the model's.
     """
-    path = vocab or model.vocab_file
+    path = model.vocab_file
     if not path:
         raise ValueError(
             f"{spec} has no vocab.txt: name its vocabulary with --vocab."
@@ -156,13 +195,18 @@ def load_tokenizer(
     return tokenizer
 
 
-def check_length(model: keras.Model, task: Task, features: Features) -> None:
+def check_length(
+    model: keras.Model,
+    task: Task,
+    features: Features,
+    name: str = "The model",
+) -> None:
     """Raises ValueError for sequences longer than the model's positions."""
     longest = int(features.lengths.max(initial=0))
     limit = model.config.max_sequence_length
     if longest > limit:
         raise ValueError(
-            f"The model has {limit} positions, but examples of {task.name} "
+            f"{name} has {limit} positions, but examples of {task.name} "
             f"are up to {longest} tokens long: lower --sequence_length."
         )
 

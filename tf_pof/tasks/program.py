@@ -9,11 +9,13 @@ from typing import Any
 import rich.console
 
 from tf_pof._keras import keras
+from tf_pof.data.tokenizer import WordPiece
 from tf_pof.distillation import Distiller
 from tf_pof.models import bert, folder, resolve as models, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
 from tf_pof.tasks import distillers, evaluation, inputs, registry, scoring
+from tf_pof.tasks import trained
 from tf_pof.tasks.classification import label_order
 from tf_pof.tasks.task import Task
 from tf_pof.training import loop, report, strategy as strategies
@@ -29,6 +31,8 @@ class Settings(TrainingSettings):
     # 0 steps mean these epochs.
     train_steps: int = 0
     epochs: float = 3.0
+    # Whether the steps were worked out from the epochs.
+    by_epochs: bool = False
     lock: bool = True
     freeze_embeddings: bool = False
     vocab: str | None = None
@@ -37,6 +41,13 @@ class Settings(TrainingSettings):
 
     def free_to_change(self):
         return tuple(n for n in super().free_to_change() if n != "jit_compile")
+
+    def identity(self):
+        values = super().identity()
+        # As given: how many they are is known once the data are read.
+        if values.pop("by_epochs"):
+            values["train_steps"] = 0
+        return values
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:
@@ -72,7 +83,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     with strategy.scope():
         student = load_student(settings, task)
     tokenizer = evaluation.load_tokenizer(
-        settings.model, student, settings.vocab, settings.lowercase
+        settings.model, student, settings.lowercase
     )
     console.print(f"Reading {task.name}.")
     examples = task.examples(task.train_split)
@@ -87,9 +98,15 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     steps = settings.train_steps or max(
         1, round(settings.epochs * len(features) / settings.batch_size)
     )
-    planned = dataclasses.replace(settings, train_steps=steps)
+    planned = dataclasses.replace(
+        settings, train_steps=steps, by_epochs=not settings.train_steps
+    )
     with strategy.scope():
         distiller = build(planned, task, student)
+    if distiller.teacher is not None:
+        evaluation.check_length(
+            distiller.teacher, task, features, f"The teacher {settings.teacher}"
+        )
     locked = locks.locked(student)
     if locked:
         console.print(
@@ -97,6 +114,9 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
             f"{_summary(locked)['sparsity']:.2%} zeros."
         )
     splits = evaluation.Splits(task, tokenizer, settings.batch_size)
+    # What is wrong with them is better said before the training.
+    for split in task.evaluation_splits:
+        splits.read(split, student)
 
     def evaluate():
         # The first split is the task's own.
@@ -147,7 +167,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     folder.save(
         distiller.student,
         path,
-        vocab_file=settings.vocab or student.vocab_file,
+        vocab_file=student.vocab_file,
         sparsity=_provenance(student, result),
     )
     report.write_json(os.path.join(settings.output, "report.json"), result)
@@ -165,6 +185,7 @@ def load_student(settings: Settings, task: Task) -> keras.Model:
         **settings.model_overrides(),
     )
     student.labels = task.labels
+    student.vocab_file = settings.vocab or student.vocab_file
     if settings.freeze_embeddings:
         for layer in student.layers:
             if layer.name.endswith("_embedding"):
@@ -179,6 +200,7 @@ def build(settings: Settings, task: Task, student: keras.Model) -> Distiller:
         teacher = load_teacher(settings.teacher, task, student)
     if settings.schedule is not None:
         student = prune(student, settings.schedule, **settings.pruning)
+        student.labels = task.labels
     elif settings.lock and _has_zeros(student):
         locks.lock(student)
     return distillers.make(
@@ -194,13 +216,16 @@ def build(settings: Settings, task: Task, student: keras.Model) -> Distiller:
 def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
     """A fine-tuned model to distil from.
 
+    Args:
+        spec: of `trained.load`.
+        task: that it was trained on.
+        student: that is to learn from it.
+
     Raises:
         ValueError: if it was not trained on the task, or reads other tokens.
     """
-    teacher = models.resolve(
-        spec, head=task.head, num_labels=task.num_labels
-    )
-    if teacher.new_weights:
+    teacher = trained.load(spec)
+    if (teacher.head, teacher.num_labels) != (task.head, task.num_labels):
         raise ValueError(
             f"The teacher {spec} was not fine-tuned for {task.name} (it has no "
             f"{task.head} of {task.num_labels} outputs): run bin/finetune on "
@@ -212,6 +237,14 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
             f"{teacher.config.vocabulary_size} tokens and the student of "
             f"{student.config.vocabulary_size}: they must read the same."
         )
+    files = [teacher.vocab_file, student.vocab_file]
+    if None not in files:
+        words, own = (WordPiece(path).vocabulary for path in files)
+        if words != own:
+            raise ValueError(
+                f"The teacher {spec} has another vocabulary than the student "
+                f"({files[0]} and {files[1]} differ): they must read the same."
+            )
     order = label_order(task.labels, getattr(teacher, "labels", None))
     if order is not None:
         classifier = teacher.get_layer("classifier")

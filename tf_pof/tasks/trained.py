@@ -70,6 +70,7 @@ def _restore(prefix: str) -> keras.Model:
         settings["model"], head=task.head, num_labels=task.num_labels
     )
     model.labels = task.labels
+    model.vocab_file = settings["vocab"] or model.vocab_file
     restored = model
     if settings["schedule"]:
         restored = prune(
