@@ -5,6 +5,9 @@ import pathlib
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.tasks import tiny
+from tf_pof.pruning.schedules import PruneOnceSchedule
+
 # Quotes are characters like others in GLUE's files, closed or not.
 _TEXTS = [
     'He said "no',
@@ -211,3 +214,67 @@ def glue_tfds(glue_raw, mrpc_microsoft, tmp_path_factory) -> str:
         for task in "cola sst2 mrpc stsb qqp mnli qnli rte wnli".split():
             tfds.builder(f"glue/{task}", data_dir=folder).download_and_prepare()
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vocab(tmp_path_factory) -> str:
+    return tiny.write_vocabulary(tmp_path_factory.mktemp("tiny") / "vocab.txt")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, tiny_vocab) -> str:
+    """Folder of a sparse encoder without a head: read it only."""
+    folder = tmp_path_factory.mktemp("tiny") / "sparse"
+    return tiny.save_model(folder, tiny_vocab)
+
+
+@pytest.fixture(scope="session")
+def tiny_tasks(tmp_path_factory) -> dict[str, dict]:
+    """Options of the small tasks by name; "lie <name>" has wrong labels."""
+    tasks = {}
+    for name, write in tiny.TASKS.items():
+        for lie in (False, True):
+            root = tmp_path_factory.mktemp(name)
+            tasks["lie " * lie + name] = write(root, lie)
+    return tasks
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_tasks, tiny_model):
+    """Maps a task's name to the output of a run on its labels: read only."""
+    outputs = {}
+
+    def run(name: str) -> pathlib.Path:
+        if name not in outputs:
+            outputs[name] = tmp_path_factory.mktemp("finished") / name
+            tiny.run(
+                tiny.settings(
+                    tiny_tasks[name],
+                    tiny_model,
+                    outputs[name],
+                    checkpoint_every=24,
+                )
+            )
+        return outputs[name]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pruned(tiny_tasks, tiny_vocab, tmp_path_factory) -> pathlib.Path:
+    """Output of a run that prunes a dense model on the task: read only."""
+    root = tmp_path_factory.mktemp("pruned")
+    dense = tiny.save_model(root / "dense", tiny_vocab, sparse=False)
+    tiny.run(
+        tiny.settings(
+            tiny_tasks["sst2"],
+            dense,
+            root / "run",
+            lock=False,
+            schedule=PruneOnceSchedule(0.0, 0.75, 0, 24, 38, 1),
+            pruning={},
+            ramp_end_step=24,
+            checkpoint_every=24,
+        )
+    )
+    return root / "run"
