@@ -85,6 +85,21 @@ def test_the_prunable_layers_of_a_bert_are_locked_and_no_head():
     assert len(lock.locked(model)) == 7
 
 
+def test_locked_weights_do_not_count_in_gradient_clipping():
+    model = tf_pof.lock(bert_of())
+    # Gradients that are clipped: one step of rate 1 is as long as the bound.
+    sgd = keras.optimizers.SGD(1.0, global_clipnorm=0.01)
+    before = model.get_weights()
+    distiller = tf_pof.Distiller(model)
+    distiller.compile(
+        sgd, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    distiller.train_on_batch(TOKENS, LABELS)
+    moved = [a - b for a, b in zip(model.get_weights(), before)]
+    length = np.sqrt(sum(np.sum(np.square(m)) for m in moved))
+    np.testing.assert_allclose(length, 0.01, rtol=1e-3)
+
+
 @pytest.mark.parametrize("micro_batch_size", [0, 3])
 def test_zeros_stay_under_distillation_and_accumulation(micro_batch_size):
     model = tf_pof.lock(bert_of())

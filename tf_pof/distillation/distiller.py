@@ -5,6 +5,7 @@ import tensorflow as tf
 from tf_pof._keras import keras
 from tf_pof.distillation.internal_losses import InternalLosses
 from tf_pof.pruning.fit import PruningMixin
+from tf_pof.pruning.lock import live_gradients
 
 
 @keras.utils.register_keras_serializable(package="tf_pof")
@@ -225,6 +226,7 @@ class Distiller(PruningMixin, keras.Model):
         gradients, logs = self._accumulate(gradients_of, (x, y, sample_weight))
         if isinstance(self.optimizer, _LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
+        gradients = live_gradients(gradients, variables)
         self.optimizer.apply_gradients(zip(gradients, variables))
         return self._logs(logs, normalizers)
 

@@ -134,6 +134,24 @@ def check(model: keras.Model) -> None:
                 )
 
 
+def live_gradients(gradients: list, variables: list) -> list:
+    """Gradients that are zero where weights are locked.
+
+    A locked weight would not move in any case; this keeps it out of gradient
+    clipping and of second moments that weights share.
+
+    Args:
+        gradients: dense tensors, one for each variable.
+        variables: of the gradients.
+    """
+    return [
+        variable.constraint.live(gradient)
+        if isinstance(variable.constraint, _Lock)
+        else gradient
+        for gradient, variable in zip(gradients, variables)
+    ]
+
+
 class _Lock(keras.constraints.Constraint):
     """Constraint that sets the locked weights of a kernel to zero.
 
@@ -153,9 +171,12 @@ class _Lock(keras.constraints.Constraint):
     def __call__(self, w):
         if self.before is not None:
             w = self.before(w)
-        w = tf.convert_to_tensor(w)
+        return self.live(tf.convert_to_tensor(w))
+
+    def live(self, values):
+        """Values, zero where weights are locked."""
         # Not a product: an infinite weight would leave NaN.
-        return tf.where(self.mask, w, tf.zeros([], w.dtype))
+        return tf.where(self.mask, values, tf.zeros([], values.dtype))
 
 
 def _attach(name: str, kernel, mask: np.ndarray) -> None:
