@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Teacher preparation, pruning to 90 and 85 %, and two controls, on real text;
-# then the same two sparsities in twice the steps, with hidden-state and
-# attention losses besides.
+# then 90 % in twice the steps, with hidden-state and attention losses besides.
 #
 #   benchmarks/minilm/run.sh TEXT RUNS
 #
@@ -33,10 +32,7 @@ prune=("${shared[@]}" --model="$runs/teacher/model" --train_steps=600
 "$bin/prune_pretrain" "${prune[@]}" --output="$runs/sparse_85" \
   --final_sparsity=0.85
 # A flag that comes again wins.
-long=("${prune[@]}" --train_steps=1200 --pruning_ramp_end_step=600
-  --pruning_end_step=960 --pruning_frequency=12 --hidden_loss_weight=1
-  --attention_loss_weight=1 --checkpoint_every=200 --log_every=40)
-"$bin/prune_pretrain" "${long[@]}" --output="$runs/sparse_90_long" \
-  --final_sparsity=0.9
-"$bin/prune_pretrain" "${long[@]}" --output="$runs/sparse_85_long" \
-  --final_sparsity=0.85
+"$bin/prune_pretrain" "${prune[@]}" --output="$runs/sparse_90_long" \
+  --final_sparsity=0.9 --train_steps=1200 --pruning_ramp_end_step=600 \
+  --pruning_end_step=960 --pruning_frequency=12 --hidden_loss_weight=1 \
+  --attention_loss_weight=1 --checkpoint_every=200 --log_every=40

@@ -17,7 +17,6 @@ RUNS = {
     "one_shot_90": "90 %, one shot, no ramp",
     "sparse_85": "85 %, the method",
     "sparse_90_long": "90 %, longer, hidden and attention losses too",
-    "sparse_85_long": "85 %, longer, hidden and attention losses too",
 }
 METRICS = {
     "mlm": ("MLM loss", "{:.3f}"),

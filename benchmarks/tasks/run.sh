@@ -5,7 +5,7 @@
 #   benchmarks/tasks/run.sh PRETRAINED GLUE SQUAD RUNS
 #
 # PRETRAINED has the folders that benchmarks/minilm/run.sh makes (teacher,
-# sparse_90_long, sparse_85_long); GLUE has SST-2/ and STS-B/; SQUAD has
+# sparse_90_long, sparse_85); GLUE has SST-2/ and STS-B/; SQUAD has
 # train-v1.1.rebuilt.json and dev-v1.1.from-explorer.json. Kill it at will: the
 # same command goes on. SEEDS, TASKS and RUNS in the environment choose.
 set -euo pipefail
@@ -37,9 +37,10 @@ for seed in ${SEEDS:-1 2}; do
       teacher=--teacher=$runs/$name/dense_$seed/model
       case $run in
         dense) finetune dense $name $seed teacher ;;
-        sparse_*_alone)
-          finetune $run $name $seed ${run%_alone}_long ;;
-        sparse_*) finetune $run $name $seed ${run}_long "$teacher" ;;
+        sparse_90_alone) finetune $run $name $seed sparse_90_long ;;
+        sparse_90) finetune $run $name $seed sparse_90_long "$teacher" ;;
+        sparse_85_alone) finetune $run $name $seed sparse_85 ;;
+        sparse_85) finetune $run $name $seed sparse_85 "$teacher" ;;
         # The paper's ramp and rate, within this budget; the same teacher.
         on_task_*) finetune $run $name $seed teacher "$teacher" \
           --final_sparsity=0.${run#on_task_} --learning_rate_schedule=rewind ;;

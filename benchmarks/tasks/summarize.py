@@ -15,8 +15,8 @@ RUNS = {
     "sparse_90": "90 %, pruned once, distilled",
     "sparse_90_alone": "90 %, pruned once, labels",
     "on_task_90": "90 %, pruned on the task, distilled",
-    "sparse_85": "85 %, pruned once, distilled",
-    "sparse_85_alone": "85 %, pruned once, labels",
+    "sparse_85": "85 %, pruned once in half the steps, distilled",
+    "sparse_85_alone": "85 %, pruned once in half the steps, labels",
     "on_task_85": "85 %, pruned on the task, distilled",
 }
 METRICS = {
