@@ -16,11 +16,22 @@ declare -A task=(
     --batch_size=64"
   [stsb]="--raw_dir=$glue --train_steps=240 --batch_size=32"
   [squad]="--train_file=$squad/train-v1.1.rebuilt.json
-    --validation_file=$squad/dev-v1.1.from-explorer.json --train_steps=160
-    --batch_size=16"
+    --validation_file=$runs/dev-third.json --train_steps=160 --batch_size=16"
 )
-shared="--learning_rate=2e-4 --freeze_embeddings --precision=mixed_bfloat16
-  --checkpoint_every=100 --log_every=20"
+shared="--freeze_embeddings --precision=mixed_bfloat16 --checkpoint_every=100
+  --log_every=20"
+# The better of 2e-4 and 8e-4 on SST-2, seed 1, for each kind.
+dense=--learning_rate=2e-4
+pruned=--learning_rate=8e-4
+
+mkdir -p "$runs"
+# The first 16 of 48 articles: a third of the questions, and of the time.
+[[ -e $runs/dev-third.json ]] || python3 -c '
+import json, sys
+data = json.load(sys.stdin)
+data["data"] = data["data"][:16]
+json.dump(data, sys.stdout)' <"$squad/dev-v1.1.from-explorer.json" \
+  >"$runs/dev-third.json"
 
 # finetune RUN TASK SEED MODEL FLAGS...
 finetune() {
@@ -36,13 +47,14 @@ for seed in ${SEEDS:-1 2}; do
     for name in ${TASKS:-stsb sst2 squad}; do
       teacher=--teacher=$runs/$name/dense_$seed/model
       case $run in
-        dense) finetune dense $name $seed teacher ;;
-        sparse_90_alone) finetune $run $name $seed sparse_90_long ;;
-        sparse_90) finetune $run $name $seed sparse_90_long "$teacher" ;;
-        sparse_85_alone) finetune $run $name $seed sparse_85 ;;
-        sparse_85) finetune $run $name $seed sparse_85 "$teacher" ;;
+        dense) finetune dense $name $seed teacher $dense ;;
+        sparse_90_alone) finetune $run $name $seed sparse_90_long $pruned ;;
+        sparse_90) finetune $run $name $seed sparse_90_long $pruned \
+          "$teacher" ;;
+        sparse_85_alone) finetune $run $name $seed sparse_85 $pruned ;;
+        sparse_85) finetune $run $name $seed sparse_85 $pruned "$teacher" ;;
         # The paper's ramp and rate, within this budget; the same teacher.
-        on_task_*) finetune $run $name $seed teacher "$teacher" \
+        on_task_*) finetune $run $name $seed teacher $pruned "$teacher" \
           --final_sparsity=0.${run#on_task_} --learning_rate_schedule=rewind ;;
       esac
     done
