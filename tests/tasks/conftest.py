@@ -6,7 +6,6 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.tasks import tiny
-from tf_pof.pruning.schedules import PruneOnceSchedule
 
 # Quotes are characters like others in GLUE's files, closed or not.
 _TEXTS = [
@@ -240,41 +239,31 @@ def tiny_tasks(tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, tiny_tasks, tiny_model):
-    """Maps a task's name to the output of a run on its labels: read only."""
-    outputs = {}
+def finished(tmp_path_factory, tiny_tasks, tiny_model, tiny_vocab):
+    """Maps a task's name to the output of a run on its labels: read only.
 
-    def run(name: str) -> pathlib.Path:
-        if name not in outputs:
-            outputs[name] = tmp_path_factory.mktemp("finished") / name
-            tiny.run(
-                tiny.settings(
-                    tiny_tasks[name],
-                    tiny_model,
-                    outputs[name],
-                    checkpoint_every=24,
-                )
-            )
-        return outputs[name]
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def pruned(tiny_tasks, tiny_vocab, tmp_path_factory) -> pathlib.Path:
-    """Output of a run that prunes a dense model on the task: read only."""
-    root = tmp_path_factory.mktemp("pruned")
-    dense = tiny.save_model(root / "dense", tiny_vocab, sparse=False)
-    tiny.run(
-        tiny.settings(
-            tiny_tasks["sst2"],
-            dense,
-            root / "run",
-            lock=False,
-            schedule=PruneOnceSchedule(0.0, 0.75, 0, 24, 38, 1),
-            pruning={},
-            ramp_end_step=24,
-            checkpoint_every=24,
+    "pruned" is one that prunes a dense model on sst2.
+    """
+    root = tmp_path_factory.mktemp("finished")
+    # All at once, in processes of their own.
+    started = {
+        name: tiny.finetune(
+            tiny_tasks[name], tiny_model, root / name, **tiny.RUN
         )
+        for name in tiny.TASKS
+    }
+    dense = tiny.save_model(root / "dense", tiny_vocab, sparse=False)
+    started["pruned"] = tiny.finetune(
+        tiny_tasks["sst2"],
+        dense,
+        root / "pruned",
+        final_sparsity=tiny.SPARSITY,
+        freeze_embeddings=True,
+        **tiny.RUN,
     )
-    return root / "run"
+
+    def output(name: str) -> pathlib.Path:
+        started[name].finish()
+        return root / name
+
+    return output

@@ -1,4 +1,4 @@
-"""Batches for `model.fit`: the same on any number of replicas, from any step."""
+"""Batches for `model.fit`: the same on any replicas and from any step."""
 
 import itertools
 

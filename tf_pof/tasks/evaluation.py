@@ -128,11 +128,13 @@ def run(
             f"but {task.name} needs a {task.head} of {task.num_labels}: "
             "choose the task it was trained on."
         )
-    names = splits or task.evaluation_splits
-    folders = _folders(task, names, output)
     model.vocab_file = vocab or model.vocab_file
     tokenizer = load_tokenizer(spec, model, lowercase)
     scores = Splits(task, tokenizer, batch_size)
+    names = splits or task.evaluation_splits
+    for split in names:
+        scores.read(split, model)
+    folders = _folders(task, names, output)
     metrics = {
         split: scores.score(model, split, console, folders[split])
         for split in names

@@ -93,6 +93,10 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
             f"{task.name} has no example to train on: look at its files."
         )
     evaluation.check_length(student, task, features)
+    # What is wrong with a split is better said before the training.
+    splits = evaluation.Splits(task, tokenizer, settings.batch_size)
+    for split in task.evaluation_splits:
+        splits.read(split, student)
     for note in task.notes():
         console.print(note, soft_wrap=True)
     steps = settings.train_steps or max(
@@ -113,10 +117,6 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
             f"Locked {len(locked)} kernels with "
             f"{_summary(locked)['sparsity']:.2%} zeros."
         )
-    splits = evaluation.Splits(task, tokenizer, settings.batch_size)
-    # What is wrong with them is better said before the training.
-    for split in task.evaluation_splits:
-        splits.read(split, student)
 
     def evaluate():
         # The first split is the task's own.
