@@ -48,17 +48,23 @@ def main(runs, results):
         "Printed by `python -m benchmarks.tasks.summarize` from the runs of "
         "`benchmarks/tasks/run.sh`, which has the exact commands. Mean over "
         "the seeds, and each. Validation splits: SST-2 and STS-B as GLUE has "
-        "them, SQuAD v1.1 dev complete; SQuAD's train split is the rebuilt "
-        "one.",
+        "them, of SQuAD v1.1 dev the first 16 of 48 articles; SQuAD's train "
+        "split is the rebuilt one. Embeddings frozen.",
         "",
     ]
+    rates = {}
+    for name in RUNS:
+        for report in read(runs, "sst2", name)[:1]:
+            rate = report["settings"]["learning_rate"]
+            rates.setdefault(rate, []).append(RUNS[name])
+    for rate, labels in rates.items():
+        lines.append(f"- Learning rate {rate:g}: {'; '.join(labels)}.")
     for task in METRICS:
         for report in read(runs, task, "dense")[:1]:
-            settings = report["settings"]
             lines.append(
-                f"{task}: {report['train_steps']} steps x "
-                f"{settings['batch_size']} of {report['examples']:,} training "
-                f"examples, learning rate {settings['learning_rate']:g}."
+                f"- {task}: {report['train_steps']} steps x "
+                f"{report['settings']['batch_size']} of "
+                f"{report['examples']:,} training examples."
             )
     lines += [
         "",
@@ -68,7 +74,7 @@ def main(runs, results):
         "|---|---|" + "---|" * len(columns),
     ]
     for name, label in RUNS.items():
-        cells, sparsity = [], 0.0
+        cells, sparsity = [], None
         for task, metric in columns:
             reports = read(runs, task, name)
             split = "validation"
@@ -79,7 +85,8 @@ def main(runs, results):
             cells.append(cell(values) if values else "not run")
             for report in reports:
                 sparsity = report.get("sparsity", {}).get("sparsity", 0.0)
-        lines.append(f"| {label} | {sparsity:.2%} | {' | '.join(cells)} |")
+        if sparsity is not None:
+            lines.append(f"| {label} | {sparsity:.2%} | {' | '.join(cells)} |")
     path = os.path.join(results, "tasks.md")
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

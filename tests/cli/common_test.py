@@ -57,8 +57,8 @@ def test_recipe_is_found_by_bare_name_and_a_local_file_wins(
     assert os.path.isabs(found) and os.path.exists(found)
     (tmp_path / "bert_base.flags").write_text("--seed=1\n")
     assert common.recipe_path("bert_base.flags") == "bert_base.flags"
-    with pytest.raises(app.UsageError, match="bert_large.flags"):
-        common.recipe_path("nothing.flags")
+    with pytest.raises(app.UsageError, match="recipes squad_v2.flags"):
+        common.recipe_path("squadv2.flags")
 
 
 def test_recipe_without_its_paths_says_what_is_missing(tmp_path):
