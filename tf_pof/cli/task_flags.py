@@ -61,13 +61,16 @@ def define() -> None:
     flags.DEFINE_bool(
         "download", None, "Whether TFDS may download what is not prepared."
     )
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation"):
         flags.DEFINE_string(
             f"{split}_file",
             None,
             f"The {split} split of a custom task (.csv, .tsv or .jsonl) or of "
             "SQuAD (.json).",
         )
+    flags.DEFINE_string(
+        "test_file", None, "Texts of a custom task to predict, labelled or not."
+    )
     flags.DEFINE_string("text_column", None, "Column of a custom task's text.")
     flags.DEFINE_string(
         "pair_column", None, "Column of the second text, for pairs."

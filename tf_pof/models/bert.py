@@ -5,6 +5,7 @@ Devlin et al. 2019; every projection is a 2-D `Dense` on tokens flattened to
 TFLite FULLY_CONNECTED.
 """
 
+import dataclasses
 import warnings
 
 from tf_pof._keras import keras
@@ -71,6 +72,7 @@ def build(
     name: str = "bert",
     sequence_length: int | None = None,
     dtype=None,
+    **overrides,
 ) -> keras.Model:
     """Builds a randomly initialised model.
 
@@ -94,12 +96,14 @@ def build(
         name: of the Keras model.
         sequence_length: a static seq; None leaves it dynamic.
         dtype: policy of all layers; None takes Keras' global policy.
+        **overrides: fields of the config to replace, such as dropout.
 
     Raises:
         ValueError: for an unknown head.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {HEADS}, not {head!r}.")
+    config = dataclasses.replace(config, **overrides)
     parts = _Parts(config, dtype)
     inputs = {
         key: keras.Input((sequence_length,), dtype="int32", name=key)

@@ -21,7 +21,7 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
             "bert_tiny", which gives random weights. What exists as a path
             wins.
         head: as in `bert.build`; "auto" is the stored head, or None.
-        **arguments: of `bert.build`, such as sequence_length or dtype.
+        **arguments: of `bert.build`, such as sequence_length or dropout.
 
     Raises:
         ValueError: in one sentence, if the spec means nothing or its contents

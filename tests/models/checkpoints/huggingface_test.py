@@ -99,5 +99,7 @@ def test_resolve_knows_every_kind(tiny, keras3_preset, tmp_path, monkeypatch):
     )["logits"].shape == (1, 5)
     model = resolve("bert_tiny", head="pretraining")
     assert model.config.num_layers == 2 and len(model.new_weights) == 46
+    for spec in ("own", keras3_preset, "bert_tiny"):
+        assert resolve(spec, dropout=0.25).config.dropout == 0.25
     with pytest.raises(ValueError, match="'bert_huge' is neither"):
         resolve("bert_huge")
