@@ -98,6 +98,17 @@ def test_a_missing_head_is_new_logged_and_listed(tiny, batch, tmp_path, caplog):
     )
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_case_of_the_vocabulary_is_kept(tiny, tmp_path, lowercase):
+    model = tiny()
+    assert tf_pof.load(tf_pof.save(model, tmp_path / "a")).lowercase is None
+    model.lowercase = lowercase
+    path = tf_pof.save(model, tmp_path / "b")
+    with open(os.path.join(path, "tokenizer_config.json")) as file:
+        assert json.load(file) == {"do_lower_case": lowercase}
+    assert tf_pof.load(path).lowercase is lowercase
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_a_head_for_other_labels_is_new(tiny, tmp_path, family):
     model = tiny("classifier", family, num_labels=3)
@@ -376,23 +387,3 @@ def test_lost_zeros_are_told_and_not_claimed(tiny, tmp_path, caplog):
         sparsity["tensors"], **{"layer_0_query/kernel": query}
     )
     assert found == expected
-
-
-def test_compact_folder_is_the_model_in_bfloat16(tmp_path, tiny):
-    model = tiny("pretraining")
-    folder.save(model, tmp_path / "m", compact=True)
-    assert not (tmp_path / "m" / "model.safetensors").exists()
-    again = folder.load(tmp_path / "m")
-    for (path, a), (_, b) in zip(
-        weights.effective(model), weights.effective(again)
-    ):
-        expected = tf.cast(tf.cast(a, tf.bfloat16), tf.float32)
-        np.testing.assert_array_equal(b, expected, err_msg=path)
-
-
-def test_corrupt_compact_folder_is_named(tmp_path, tiny):
-    folder.save(tiny(), tmp_path / "m", compact=True)
-    path = tmp_path / "m" / "model.safetensors.xz"
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match="model.safetensors.xz cannot be"):
-        folder.load(tmp_path / "m")

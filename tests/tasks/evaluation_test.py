@@ -5,7 +5,7 @@ import json
 import pathlib
 import shutil
 
-import tf_pof  # noqa: F401  (legacy Keras before TensorFlow)
+import tf_pof
 
 import numpy as np
 import pytest
@@ -236,6 +236,16 @@ def test_sequences_longer_than_the_model_are_refused(
     metrics, printed = run(short, tiny_tasks["sst2"] | {"sequence_length": 12})
     assert 0 <= metrics["validation"]["accuracy"] <= 1
     assert "were cut to 12 tokens" in printed
+
+
+@pytest.mark.parametrize(
+    "said, lowercase", [(None, True), (True, True), (False, False)]
+)
+def test_case_is_the_model_s_or_lower(finished, said, lowercase):
+    model = tf_pof.load(finished("sst2") / "model")
+    model.lowercase = said
+    tokenizer = evaluation.load_tokenizer("m", model)
+    assert tokenizer.lowercase is lowercase
 
 
 def test_splits_are_read_once(finished, tiny_tasks, tiny_vocab, monkeypatch):

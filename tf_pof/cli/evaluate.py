@@ -38,7 +38,10 @@ flags.DEFINE_string(
     "vocab", None, "Vocabulary, for models that come without a vocab.txt."
 )
 flags.DEFINE_bool(
-    "lowercase", True, "Whether the vocabulary is of lower-cased text."
+    "lowercase",
+    None,
+    "Whether the vocabulary is of lower-cased text; by default as the model's "
+    "tokenizer_config.json says, else true.",
 )
 task_flags.define()
 

@@ -25,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 _ZOO = os.path.join(os.path.dirname(__file__), "zoo")
 _VOCAB = "vocab.txt"
 _SPARSITY = "sparsity.json"
+_TOKENIZER = "tokenizer_config.json"
 _VERSION = 1
 _OWN_FIELDS = [field.name for field in dataclasses.fields(BertConfig)]
 
@@ -75,6 +76,9 @@ def save(
         files[huggingface.WEIGHTS] = huggingface.to_bytes(model)
     if vocab_file:
         files[_VOCAB] = pathlib.Path(vocab_file).read_bytes()
+    lowercase = getattr(model, "lowercase", None)
+    if lowercase is not None:
+        files[_TOKENIZER] = _json({"do_lower_case": lowercase})
     if sparsity:
         files[_SPARSITY] = _json(dict(sparsity))
     write_folder(path, files)
@@ -235,8 +239,8 @@ def load(
 
     Returns:
         A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
-        path), `sparsity` (None or the contents of sparsity.json), `labels`
-        and `new_weights`.
+        path), `lowercase` (of its texts; None if unknown), `sparsity` (None or
+        the contents of sparsity.json), `labels` and `new_weights`.
 
     Raises:
         ValueError: naming what is missing or does not fit.
@@ -289,17 +293,20 @@ def load(
     vocab_file = os.path.join(path, _VOCAB)
     model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
     model.labels = tuple(labels) if len(labels) == num_labels else None
-    model.sparsity = _read_sparsity(path)
+    sparsity = _read_json(path, _SPARSITY)
+    # A plain dict would be wrapped and tracked by Keras.
+    model.sparsity = sparsity and types.MappingProxyType(sparsity)
+    tokenizer = _read_json(path, _TOKENIZER) or {}
+    model.lowercase = tokenizer.get("do_lower_case")
     return model
 
 
-def _read_sparsity(folder):
-    path = os.path.join(folder, _SPARSITY)
+def _read_json(folder, name):
+    path = os.path.join(folder, name)
     if not os.path.exists(path):
         return None
     try:
         with open(path, encoding="utf-8") as file:
-            # A plain dict would be wrapped and tracked by Keras.
-            return types.MappingProxyType(json.load(file))
+            return json.load(file)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from None

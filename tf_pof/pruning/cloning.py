@@ -10,7 +10,14 @@ import tensorflow as tf
 
 # Heads are task-specific: pruned never, in pre-training and transfer alike.
 _HEADS = re.compile(r"(mlm_|nsp_|span_|classifier)")
-_ATTRIBUTES = ("config", "head", "num_labels", "vocab_file")
+_ATTRIBUTES = (
+    "config",
+    "head",
+    "num_labels",
+    "labels",
+    "vocab_file",
+    "lowercase",
+)
 
 
 def scope_of(model: keras.Model):

@@ -91,7 +91,7 @@ def run(
     batch_size: int = 32,
     precision: str = "float32",
     vocab: str | None = None,
-    lowercase: bool = True,
+    lowercase: bool | None = None,
 ) -> dict[str, dict[str, float]]:
     """Scores a model, prints the metrics and writes predictions.
 
@@ -104,7 +104,8 @@ def run(
         batch_size: sequences computed together.
         precision: of the forward pass, a Keras policy.
         vocab: path, by default the model's own.
-        lowercase: whether the vocabulary is of lower-cased text.
+        lowercase: whether the vocabulary is of lower-cased text; by default
+            as the model says, else True.
 
     Returns:
         Metrics by split.
@@ -129,7 +130,9 @@ def run(
             "choose the task it was trained on."
         )
     model.vocab_file = vocab or model.vocab_file
-    tokenizer = load_tokenizer(spec, model, lowercase)
+    if lowercase is not None:
+        model.lowercase = lowercase
+    tokenizer = load_tokenizer(spec, model)
     scores = Splits(task, tokenizer, batch_size)
     names = splits or task.evaluation_splits
     for split in names:
@@ -175,7 +178,7 @@ def _folders(
 
 
 def load_tokenizer(
-    spec: str, model: keras.Model, lowercase: bool
+    spec: str, model: keras.Model
 ) -> WordPiece:
     """The tokenizer of a model.
 
@@ -187,7 +190,8 @@ def load_tokenizer(
         raise ValueError(
             f"{spec} has no vocab.txt: name its vocabulary with --vocab."
         )
-    tokenizer = WordPiece(path, lowercase)
+    # Most vocabularies are uncased, and few folders say so.
+    tokenizer = WordPiece(path, getattr(model, "lowercase", None) is not False)
     size = model.config.vocabulary_size
     if len(tokenizer.vocabulary) != size:
         raise ValueError(

@@ -36,7 +36,7 @@ class Settings(TrainingSettings):
     lock: bool = True
     freeze_embeddings: bool = False
     vocab: str | None = None
-    lowercase: bool = True
+    lowercase: bool | None = None
     group_by_length: bool = True
 
     def free_to_change(self):
@@ -82,9 +82,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     task = registry.create(**settings.task)
     with strategy.scope():
         student = load_student(settings, task)
-    tokenizer = evaluation.load_tokenizer(
-        settings.model, student, settings.lowercase
-    )
+    tokenizer = evaluation.load_tokenizer(settings.model, student)
     console.print(f"Reading {task.name}.")
     examples = task.examples(task.train_split)
     features = task.features(examples, tokenizer, training=True)
@@ -186,6 +184,8 @@ def load_student(settings: Settings, task: Task) -> keras.Model:
     )
     student.labels = task.labels
     student.vocab_file = settings.vocab or student.vocab_file
+    if settings.lowercase is not None:
+        student.lowercase = settings.lowercase
     if settings.freeze_embeddings:
         for layer in student.layers:
             if layer.name.endswith("_embedding"):
@@ -200,7 +200,6 @@ def build(settings: Settings, task: Task, student: keras.Model) -> Distiller:
         teacher = load_teacher(settings.teacher, task, student)
     if settings.schedule is not None:
         student = prune(student, settings.schedule, **settings.pruning)
-        student.labels = task.labels
     elif settings.lock and _has_zeros(student):
         locks.lock(student)
     return distillers.make(

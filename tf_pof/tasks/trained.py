@@ -71,6 +71,8 @@ def _restore(prefix: str) -> keras.Model:
     )
     model.labels = task.labels
     model.vocab_file = settings["vocab"] or model.vocab_file
+    if settings["lowercase"] is not None:
+        model.lowercase = settings["lowercase"]
     restored = model
     if settings["schedule"]:
         restored = prune(
@@ -78,7 +80,6 @@ def _restore(prefix: str) -> keras.Model:
             schedules.deserialize(settings["schedule"]),
             **settings["pruning"],
         )
-        restored.labels = task.labels
     checkpoint = tf.train.Checkpoint(student=restored)
     try:
         status = checkpoint.restore(prefix)
