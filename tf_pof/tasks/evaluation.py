@@ -177,9 +177,7 @@ def _folders(
     return {split: os.path.join(output, split) for split in splits}
 
 
-def load_tokenizer(
-    spec: str, model: keras.Model
-) -> WordPiece:
+def load_tokenizer(spec: str, model: keras.Model) -> WordPiece:
     """The tokenizer of a model.
 
     Raises:
