@@ -21,6 +21,7 @@ parser.add_argument("--output", default="my_classifier")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--learning_rate", type=float, default=1e-4)
 args = parser.parse_args()
+tf.keras.utils.set_random_seed(0)
 
 with open(args.data, encoding="utf-8") as file:
     rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))

@@ -171,7 +171,7 @@ def test_bert_prunes_encoder_and_pooler_only():
             "output",
         )
     }
-    assert clone.config is config and clone.head == "pretraining"
+    assert clone.config == config and clone.head == "pretraining"
     assert set(clone.output) == set(model.output)
     assert set(clone.input) == set(model.input)
     part = keras.Model(
