@@ -28,8 +28,11 @@ ORDER = (
     "models",
     "pruning",
     "distillation",
+    "quantization",
     "training",
     "tasks",
+    "export",
+    "runtime",
     "cli",
 )
 def run_python(code, **environment):

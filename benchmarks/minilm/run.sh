@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Teacher preparation, pruning to 90 and 85 %, and two controls, on real text;
-# then 90 % in twice the steps, with hidden-state and attention losses besides.
+# then 90 % in twice the steps, with hidden-state and attention losses besides;
+# last, both sparse models go on learning with their masks held.
 #
 #   benchmarks/minilm/run.sh TEXT RUNS
 #
@@ -36,3 +37,16 @@ prune=("${shared[@]}" --model="$runs/teacher/model" --train_steps=600
   --final_sparsity=0.9 --train_steps=1200 --pruning_ramp_end_step=600 \
   --pruning_end_step=960 --pruning_frequency=12 --hidden_loss_weight=1 \
   --attention_loss_weight=1 --checkpoint_every=200 --log_every=40
+
+# more RUN SPARSITY STEPS FROM: the smallest weights are the zeros, so masks stay.
+more() {
+  "$bin/prune_pretrain" "${shared[@]}" --model="$runs/$4/model" \
+    --teacher="$runs/teacher/model" --output="$runs/$1" --train_steps="$3" \
+    --batch_size=16 --learning_rate=6e-4 --warmup_fraction=0.05 --seed=3 \
+    --final_sparsity="$2" --pruning_schedule=constant --pruning_end_step=0 \
+    --pruning_ramp_end_step=$(($3 / 2)) --hidden_loss_weight=1 \
+    --attention_loss_weight=1 --dropout=0 --checkpoint_every=100 \
+    --log_every=50
+}
+more sparse_90_more 0.9 1500 sparse_90_long
+more sparse_85_more 0.85 2100 sparse_85

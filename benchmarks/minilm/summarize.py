@@ -17,6 +17,8 @@ RUNS = {
     "one_shot_90": "90 %, one shot, no ramp",
     "sparse_85": "85 %, the method",
     "sparse_90_long": "90 %, longer, hidden and attention losses too",
+    "sparse_90_more": "90 %, that one with its masks held, more steps",
+    "sparse_85_more": "85 %, with its masks held, more steps, all losses",
 }
 METRICS = {
     "mlm": ("MLM loss", "{:.3f}"),
