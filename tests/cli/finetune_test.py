@@ -58,7 +58,7 @@ REFUSED = [
     ("finetune", "--task=sst-2" + MODEL, 2, "--task=sst-2.*sst2"),
     ("finetune", SST2 + MODEL + "--sequence_length=0", 2, "sequence_length"),
     ("finetune", SST2 + MODEL + "--epochs=-1", 2, "epochs"),
-    ("finetune", SST2 + MODEL + "--doc_stride=8", 1, "--doc_stride is not an"),
+    ("finetune", SST2 + MODEL + "--doc_stride=8", 2, "--doc_stride is not an"),
     (
         "finetune",
         SST2 + MODEL + "--final_sparsity=0.9",
@@ -155,7 +155,7 @@ REFUSED = [
     (
         "evaluate",
         SST2 + " --model={}/trained --n_best_size=3",
-        1,
+        2,
         "--n_best_size is not an option of the task sst2",
     ),
 ]

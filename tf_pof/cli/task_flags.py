@@ -1,6 +1,6 @@
 """Flags that name a task and its data: of bin/finetune and bin/evaluate."""
 
-from absl import flags
+from absl import app, flags
 
 FLAGS = flags.FLAGS
 
@@ -125,7 +125,17 @@ def define() -> None:
 
 
 def options() -> dict:
-    """"name" and the options that were given, for `registry.create`."""
+    """"name" and the options that were given, for `registry.create`.
+
+    Raises:
+        app.UsageError: for an option that the task does not have, or needs.
+    """
+    from tf_pof.tasks import registry
+
     given = {name: FLAGS[name].value for name in _OPTIONS}
     given = {k: v for k, v in given.items() if v is not None}
+    try:
+        registry.constructor(FLAGS.task, **given)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from None
     return {"name": FLAGS.task, **given}

@@ -1,6 +1,7 @@
 """Tasks by name."""
 
 import inspect
+from typing import Any
 
 from tf_pof.tasks import glue
 from tf_pof.tasks.squad import Squad
@@ -22,6 +23,12 @@ def create(name: str, **options) -> Task:
         ValueError: for an unknown name, an option that the task does not
             have, or one that it needs.
     """
+    make, arguments = constructor(name, **options)
+    return make(**arguments)
+
+
+def constructor(name: str, **options) -> tuple[type[Task], dict[str, Any]]:
+    """What `create` calls, and with which arguments; reads no file."""
     if name in glue.NAMES:
         make, fixed = glue.Glue, {"name": name}
     elif name in _SQUAD:
@@ -47,4 +54,4 @@ def create(name: str, **options) -> Task:
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise ValueError(f"The task {name} needs --{option}.")
-    return make(**options)
+    return make, options
