@@ -40,6 +40,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __getitem__(self, rows: slice) -> "Examples":
+        return Examples(
+            self.texts[rows],
+            None if self.pairs is None else self.pairs[rows],
+            None if self.labels is None else self.labels[rows],
+            self.indices[rows],
+            self.source,
+        )
+
 
 class ClassificationTask(Task):
     """What GLUE's tasks and those from a user's own files share.

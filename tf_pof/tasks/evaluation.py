@@ -1,9 +1,13 @@
-"""Scores a fine-tuned model on the splits of a task."""
+"""Scores a fine-tuned model on the splits of a task.
+
+What is scored is a Keras model or anything else that a `Scored` is.
+"""
 
 from collections.abc import Sequence
 import os
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import rich.console
 import rich.table
 
@@ -16,6 +20,26 @@ from tf_pof.tasks.task import Task
 from tf_pof.training import report
 
 
+class Scored(Protocol):
+    """What a model tells; called, it maps inputs to logits.
+
+    Attributes:
+        head: "classifier" or "span".
+        num_labels: width of the classifier's logits.
+        labels: names of the classes by id, or None.
+        vocab_file: path, or None.
+        lowercase: whether the vocabulary is of lower-cased text, or None.
+        config: with `vocabulary_size` and `max_sequence_length`.
+    """
+
+    head: str
+    num_labels: int
+    labels: Sequence[str] | None
+    vocab_file: str | None
+    lowercase: bool | None
+    config: Any
+
+
 class Splits:
     """Scores models on the splits of a task, each read once.
 
@@ -23,14 +47,21 @@ class Splits:
         task: whose splits.
         tokenizer: of the models.
         batch_size: sequences computed together.
+        most: examples of a split to take, the first ones; None takes all.
     """
 
-    def __init__(self, task: Task, tokenizer: WordPiece, batch_size: int):
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: WordPiece,
+        batch_size: int,
+        most: int | None = None,
+    ):
         self.task, self._tokenizer = task, tokenizer
-        self._batch_size = batch_size
+        self._batch_size, self._most = batch_size, most
         self._read: dict[str, tuple[Any, Features]] = {}
 
-    def read(self, split: str, model: keras.Model) -> tuple[Any, Features]:
+    def read(self, split: str, model: Scored) -> tuple[Any, Features]:
         """Examples and features of a split, for a model.
 
         Raises:
@@ -38,7 +69,7 @@ class Splits:
                 positions than it needs.
         """
         if split not in self._read:
-            examples = self.task.examples(split)
+            examples = self.task.examples(split)[: self._most]
             features = self.task.features(
                 examples, self._tokenizer, training=False
             )
@@ -49,7 +80,7 @@ class Splits:
 
     def score(
         self,
-        model: keras.Model,
+        model: Scored,
         split: str,
         console: rich.console.Console | None = None,
         predictions: str | None = None,
@@ -67,12 +98,7 @@ class Splits:
                 the task needs, or the split is not there.
         """
         examples, features = self.read(split, model)
-        outputs = scoring.outputs_of(
-            model, features, self._batch_size, console
-        )
-        order = label_order(self.task.labels, getattr(model, "labels", None))
-        if order is not None:
-            outputs["logits"] = outputs["logits"][:, order]
+        outputs = self.outputs(model, split, console)
         if predictions:
             self.task.write_predictions(
                 predictions, split, examples, features, outputs
@@ -80,6 +106,22 @@ class Splits:
         if split not in self.task.evaluation_splits:
             return {}
         return self.task.score(examples, features, outputs)
+
+    def outputs(
+        self,
+        model: Scored,
+        split: str,
+        console: rich.console.Console | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Logits of a split as `Task.score` takes them, see `score`."""
+        features = self.read(split, model)[1]
+        outputs = scoring.outputs_of(
+            model, features, self._batch_size, console
+        )
+        order = label_order(self.task.labels, getattr(model, "labels", None))
+        if order is not None:
+            outputs["logits"] = outputs["logits"][:, order]
+        return outputs
 
 
 def run(
@@ -115,25 +157,36 @@ def run(
         OSError: if something cannot be read or written.
     """
     keras.mixed_precision.set_global_policy(precision)
-    model = trained.load(spec)
-    if options["name"] == "custom" and model.head == "classifier":
-        options = {
-            "labels": getattr(model, "labels", None),
-            "regression": model.num_labels == 1,
-            **options,
-        }
-    task = registry.create(**options)
-    if (model.head, model.num_labels) != (task.head, task.num_labels):
-        raise ValueError(
-            f"{spec} has a {model.head} head of {model.num_labels} outputs, "
-            f"but {task.name} needs a {task.head} of {task.num_labels}: "
-            "choose the task it was trained on."
-        )
+    return evaluate(
+        trained.load(spec),
+        spec,
+        options,
+        console,
+        splits,
+        output,
+        batch_size,
+        vocab,
+        lowercase,
+    )
+
+
+def evaluate(
+    model: Scored,
+    spec: str,
+    options: dict[str, Any],
+    console: rich.console.Console,
+    splits: Sequence[str] | None = None,
+    output: str | None = None,
+    batch_size: int = 32,
+    vocab: str | None = None,
+    lowercase: bool | None = None,
+) -> dict[str, dict[str, float]]:
+    """Like `run`, of a model that is loaded; `spec` is its name."""
+    task = task_for(model, spec, options)
     model.vocab_file = vocab or model.vocab_file
     if lowercase is not None:
         model.lowercase = lowercase
-    tokenizer = load_tokenizer(spec, model)
-    scores = Splits(task, tokenizer, batch_size)
+    scores = Splits(task, load_tokenizer(spec, model), batch_size)
     names = splits or task.evaluation_splits
     for split in names:
         scores.read(split, model)
@@ -149,6 +202,28 @@ def run(
         report.write_json(os.path.join(output, "metrics.json"), metrics)
         console.print(f"Predictions: {output}")
     return metrics
+
+
+def task_for(model: Scored, spec: str, options: dict[str, Any]) -> Task:
+    """The task of `registry.create`'s options, if the model has its head.
+
+    Raises:
+        ValueError: if it has another.
+    """
+    if options["name"] == "custom" and model.head == "classifier":
+        options = {
+            "labels": getattr(model, "labels", None),
+            "regression": model.num_labels == 1,
+            **options,
+        }
+    task = registry.create(**options)
+    if (model.head, model.num_labels) != (task.head, task.num_labels):
+        raise ValueError(
+            f"{spec} has a {model.head} head of {model.num_labels} outputs, "
+            f"but {task.name} needs a {task.head} of {task.num_labels}: "
+            "choose the task it was trained on."
+        )
+    return task
 
 
 def _folders(
@@ -177,7 +252,7 @@ def _folders(
     return {split: os.path.join(output, split) for split in splits}
 
 
-def load_tokenizer(spec: str, model: keras.Model) -> WordPiece:
+def load_tokenizer(spec: str, model: Scored) -> WordPiece:
     """The tokenizer of a model.
 
     Raises:
@@ -200,7 +275,7 @@ def load_tokenizer(spec: str, model: keras.Model) -> WordPiece:
 
 
 def check_length(
-    model: keras.Model,
+    model: Scored,
     task: Task,
     features: Features,
     name: str = "The model",

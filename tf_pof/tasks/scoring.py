@@ -17,7 +17,7 @@ LENGTH_MULTIPLE = 16
 
 
 def outputs_of(
-    model: keras.Model,
+    model: keras.Model | Callable,
     features: Features,
     batch_size: int = 32,
     console: rich.console.Console | None = None,
@@ -27,7 +27,8 @@ def outputs_of(
     Sequences are batched by length, so that little padding is computed.
 
     Args:
-        model: with the head of the task.
+        model: with the head of the task; a Keras model, or another function
+            from inputs to float32 logits by name.
         features: n sequences.
         batch_size: sequences computed together.
         console: shows progress on it, with an ETA; None shows nothing.
@@ -36,6 +37,8 @@ def outputs_of(
         float32 arrays by the logits' names: [n, num_labels], or [n, S] with S
         the longest sequence, 0 beyond a sequence's length.
     """
+    if not isinstance(model, keras.Model):
+        return run(model, features, batch_size, console)
     names = [n for n in model.output if n.endswith("logits")]
 
     @tf.function(reduce_retracing=True)
