@@ -13,9 +13,10 @@ _EXPORTS = {
     "Distiller": "tf_pof.distillation",
     "PruneOnceSchedule": "tf_pof.pruning.schedules",
     "build": "tf_pof.models.bert",
-    "load": "tf_pof.models.folder",
+    "load": "tf_pof.quantization.saved",
     "lock": "tf_pof.pruning.lock",
     "prune": "tf_pof.pruning.wrapper",
+    "quantize": "tf_pof.quantization",
     "save": "tf_pof.models.folder",
     "strip": "tf_pof.pruning.wrapper",
 }

@@ -1,7 +1,9 @@
 """The model folder: config.json, model.safetensors, vocab.txt, sparsity.json.
 
 Config and weights follow Hugging Face's names and layouts, so that its tools
-read the folder; config.json's "tf_pof" section says what they cannot.
+read the folder; config.json's "tf_pof" section says what they cannot. Of a
+quantized model quantization.json keeps the ranges; its weights are stored as
+floats, before rounding.
 """
 
 import dataclasses
@@ -26,6 +28,7 @@ _ZOO = os.path.join(os.path.dirname(__file__), "zoo")
 _VOCAB = "vocab.txt"
 _SPARSITY = "sparsity.json"
 _TOKENIZER = "tokenizer_config.json"
+_QUANTIZATION = "quantization.json"
 _VERSION = 1
 _OWN_FIELDS = [field.name for field in dataclasses.fields(BertConfig)]
 
@@ -42,7 +45,7 @@ def save(
     A pruned model is stored with its masks applied.
 
     Args:
-        model: built by `build` or `load`, possibly pruned.
+        model: built by `build` or `load`, possibly pruned or quantized.
         path: of the folder.
         vocab_file: copied to vocab.txt; by default the model's own.
         sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
@@ -81,6 +84,8 @@ def save(
         files[_TOKENIZER] = _json({"do_lower_case": lowercase})
     if sparsity:
         files[_SPARSITY] = _json(dict(sparsity))
+    if hasattr(model, "quantization_state"):
+        files[_QUANTIZATION] = _json(model.quantization_state())
     write_folder(path, files)
     return path
 
@@ -240,7 +245,9 @@ def load(
     Returns:
         A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
         path), `lowercase` (of its texts; None if unknown), `sparsity` (None or
-        the contents of sparsity.json), `labels` and `new_weights`.
+        the contents of sparsity.json), `labels` and `new_weights`. It is a
+        float model; `quantization` is None, or the contents of
+        quantization.json if the head is the stored one.
 
     Raises:
         ValueError: naming what is missing or does not fit.
@@ -296,6 +303,8 @@ def load(
     sparsity = _read_json(path, _SPARSITY)
     # A plain dict would be wrapped and tracked by Keras.
     model.sparsity = sparsity and types.MappingProxyType(sparsity)
+    quantization = _read_json(path, _QUANTIZATION) if same_head else None
+    model.quantization = quantization and types.MappingProxyType(quantization)
     tokenizer = _read_json(path, _TOKENIZER) or {}
     model.lowercase = tokenizer.get("do_lower_case")
     return model

@@ -13,14 +13,19 @@ import tensorflow as tf
 
 
 def inner(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer itself, or the one inside a pruning wrapper."""
+    """The layer itself, or the one inside a pruning or quantizing wrapper."""
     return getattr(layer, "layer", layer)
 
 
 def variables(model: keras.Model) -> dict[str, tf.Variable]:
-    """The weights of all layers by path; masks and counters are not weights."""
+    """The weights of all layers by path.
+
+    Masks, counters and ranges of activations are not weights.
+    """
     found = {}
     for layer in model.layers:
+        if getattr(layer, "is_quantizer", False):
+            continue
         for variable in inner(layer).weights:
             short_name = variable.name.split("/")[-1].split(":")[0]
             found[f"{inner(layer).name}/{short_name}"] = variable

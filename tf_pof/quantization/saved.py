@@ -1,0 +1,83 @@
+"""Quantized models from model folders: their weights, then their ranges."""
+
+import os
+
+from tf_pof._keras import keras
+from tf_pof.models import folder
+from tf_pof.quantization.quantize import VERSION, quantize
+
+
+def load(
+    path_or_name: str | os.PathLike,
+    head: str | None = "auto",
+    num_labels: int | None = None,
+    sequence_length: int | None = None,
+    dtype=None,
+    name: str = "bert",
+    **overrides,
+) -> keras.Model:
+    """Loads a model folder, ours or Hugging Face's, or a bundled model.
+
+    A head that the folder lacks, or has for another number of labels, gets new
+    weights, which are logged as a warning and listed in the model's attribute
+    `new_weights`. A quantized model comes back as one, with its ranges, unless
+    its head is exchanged.
+
+    Args:
+        path_or_name: a folder, or the name of a bundled model.
+        head: None, "pretraining", "classifier", "span", or "auto" for the
+            head that is stored.
+        num_labels: width of the classifier; by default as stored, else 2.
+        sequence_length: a static seq; None leaves it dynamic.
+        dtype: policy of all layers; None takes Keras' global policy.
+        name: of the Keras model.
+        **overrides: fields of BertConfig, such as dropout.
+
+    Returns:
+        A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
+        path), `lowercase` (of its texts; None if unknown), `sparsity` (None or
+        the contents of sparsity.json), `labels` and `new_weights`; a
+        `tf_pof.quantization.QuantizedModel` if it was saved as one.
+
+    Raises:
+        ValueError: naming what is missing or does not fit.
+    """
+    model = folder.load(
+        path_or_name,
+        head,
+        num_labels,
+        sequence_length,
+        dtype,
+        name,
+        **overrides,
+    )
+    return restore(model, os.fspath(path_or_name))
+
+
+def restore(model: keras.Model, source: str) -> keras.Model:
+    """The model as it was saved: quantized, if its folder said so.
+
+    Args:
+        model: of `models.folder.load`, or of any other source.
+        source: what it was loaded from, for messages.
+
+    Raises:
+        ValueError: if what the folder says does not fit.
+    """
+    state = getattr(model, "quantization", None)
+    if state is None:
+        return model
+    if state.get("version") != VERSION:
+        raise ValueError(
+            f"{source}: quantization.json has version "
+            f"{state.get('version')!r}, but this program reads {VERSION}: "
+            "update tf_pof."
+        )
+    try:
+        quantized = quantize(model, list(state["layers"]))
+        quantized.set_ranges(state["ranges"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{source}: quantization.json does not fit the model: {error}"
+        ) from None
+    return quantized
