@@ -1,0 +1,1 @@
+"""TFLite files of quantized models: conversion, encodings, size and parity."""
