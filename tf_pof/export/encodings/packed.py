@@ -1,0 +1,143 @@
+"""The encoding "packed": weights in a form of our own, for our delegate.
+
+A FULLY_CONNECTED's weights become the output of a custom operator that has
+the packed bytes (see `packed_weights`) as its one input, uint8. The tf_pof
+delegate takes both operators together. A runtime without it knows no such
+operator and refuses the file; the operator's name says what to do.
+"""
+
+from ai_edge_litert import schema_py_generated as schema
+import numpy as np
+
+from tf_pof.export import flatbuffer
+from tf_pof.export.encodings import packed_weights, weights
+
+CUSTOM_CODE = "TF_POF_PACKED_WEIGHTS (load the tf_pof delegate)"
+# Packed weights have to be worth an operator.
+_MAX_SHARE = 0.75
+
+
+def pack(contents: bytes) -> bytes:
+    """Packs every FULLY_CONNECTED's int8 weights that shrink by a quarter.
+
+    Subgraphs go on sharing what they shared. Tables that are looked up stay.
+
+    Args:
+        contents: of a .tflite file with dense weights.
+
+    Raises:
+        ValueError: if this is no .tflite file or nothing in it shrinks.
+    """
+    model = flatbuffer.read(contents)
+    code = len(model.operatorCodes)
+    indices = {}
+    for matrix in weights.find(model):
+        packed = packed_weights.encode(matrix.values)
+        if len(packed) > _MAX_SHARE * matrix.values.size:
+            continue
+        # Equal weights in buffers of their own become one.
+        index = indices.setdefault(packed, matrix.buffer)
+        model.buffers[matrix.buffer].data = None
+        model.buffers[index].data = np.frombuffer(packed, np.uint8)
+        for subgraph, tensor in matrix.places:
+            _add_operator(subgraph, tensor, code, index, len(packed))
+    if not indices:
+        raise ValueError(
+            "No weights in the model have enough zeros to be packed: use the "
+            "encoding dense."
+        )
+    custom = schema.BuiltinOperator.CUSTOM
+    model.operatorCodes.append(
+        schema.OperatorCodeT(
+            deprecatedBuiltinCode=custom,
+            builtinCode=custom,
+            customCode=CUSTOM_CODE,
+            version=1,
+        )
+    )
+    return flatbuffer.write(model, contents)
+
+
+def _add_operator(subgraph, index, code, buffer, size):
+    """Lets the tensor at `index` come from a new one with the buffer."""
+    tensor = subgraph.tensors[index]
+    tensor.buffer = 0
+    subgraph.tensors.append(
+        schema.TensorT(
+            shape=[size],
+            type=schema.TensorType.UINT8,
+            buffer=buffer,
+            name=tensor.name + b"/packed",
+            hasRank=True,
+        )
+    )
+    operator = schema.OperatorT(
+        opcodeIndex=code,
+        inputs=[len(subgraph.tensors) - 1],
+        outputs=[index],
+    )
+    first = subgraph.operators.index(weights.readers(subgraph, index)[0])
+    subgraph.operators.insert(first, operator)
+
+
+def unpack(contents: bytes) -> bytes:
+    """The file with dense weights again, tensor for tensor that of before.
+
+    Args:
+        contents: of a .tflite file, packed or not.
+
+    Raises:
+        ValueError: if the file or its packed weights are corrupt.
+    """
+    model = flatbuffer.read(contents)
+    dense = {}
+    for subgraph in model.subgraphs:
+        operators = [x for x in subgraph.operators if is_packed(model, x)]
+        sources = set()
+        for operator in operators:
+            source, target = _packed_tensors(subgraph, operator)
+            sources.add(operator.inputs[0])
+            if source.buffer not in dense:
+                data = model.buffers[source.buffer].data
+                packed = b"" if data is None else bytes(data)
+                dense[source.buffer] = packed_weights.decode(packed)
+            if list(dense[source.buffer].shape) != list(target.shape):
+                raise ValueError(
+                    f"The packed weights of {target.name.decode()} have "
+                    "another shape than their tensor."
+                )
+            target.buffer = source.buffer
+        first = len(subgraph.tensors) - len(sources)
+        if sources != set(range(first, len(subgraph.tensors))):
+            raise ValueError(
+                "The packed weights are not the last tensors: tf_pof did not "
+                "write this file."
+            )
+        del subgraph.tensors[first:]
+        subgraph.operators = [
+            x for x in subgraph.operators if not is_packed(model, x)
+        ]
+    if not dense:
+        return contents
+    for buffer, values in dense.items():
+        model.buffers[buffer].data = values.reshape(-1).view(np.uint8)
+    if _is_code(model.operatorCodes[-1]):
+        model.operatorCodes.pop()
+    return flatbuffer.write(model, contents)
+
+
+def is_packed(model: schema.ModelT, operator: schema.OperatorT) -> bool:
+    """Whether an operator gives packed weights."""
+    return _is_code(model.operatorCodes[operator.opcodeIndex])
+
+
+def _is_code(code: schema.OperatorCodeT) -> bool:
+    return code.customCode == CUSTOM_CODE.encode()
+
+
+def _packed_tensors(subgraph, operator):
+    """The tensors of an operator: packed, and as it gives them."""
+    inputs, outputs = operator.inputs, operator.outputs
+    if inputs is None or outputs is None or len(inputs) + len(outputs) != 2:
+        raise ValueError("An operator of packed weights has no input.")
+    return subgraph.tensors[inputs[0]], subgraph.tensors[outputs[0]]
