@@ -8,7 +8,7 @@ from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
-from tf_pof.export import flatbuffer
+from tf_pof.export import flatbuffer, metadata
 from tf_pof.export.quiet import quiet
 
 _INPUTS = {"token_ids", "padding_mask"}
@@ -23,6 +23,7 @@ class LiteModel:
         input_names, output_names: of the signatures.
         sequence_lengths: ascending; one signature each.
         batch_size: that the file is made for; 0 if any.
+        details: tf_pof.json of its metadata, or None.
 
     Args:
         model: path or contents of the file.
@@ -48,6 +49,7 @@ class LiteModel:
             model = pathlib.Path(model).read_bytes()
         try:
             contents = flatbuffer.read(model)
+            self.details = metadata.read_details(model)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         if not delegates:
@@ -57,7 +59,8 @@ class LiteModel:
         first, tensors = self._signatures[self.sequence_lengths[0]]
         self.input_names = sorted(x.name.decode() for x in first.inputs)
         self.output_names = sorted(x.name.decode() for x in first.outputs)
-        self.batch_size = max(0, _shape(tensors[first.inputs[0].tensorIndex])[0])
+        batch = _shape(tensors[first.inputs[0].tensorIndex])[0]
+        self.batch_size = max(0, batch)
         try:
             with quiet():
                 self._interpreter = litert.Interpreter(
@@ -65,6 +68,7 @@ class LiteModel:
                     num_threads=num_threads,
                     experimental_delegates=list(delegates) or None,
                 )
+                self._interpreter.allocate_tensors()
                 self._runners = {
                     length: self._interpreter.get_signature_runner(
                         signature.signatureKey.decode()
@@ -113,11 +117,23 @@ class LiteModel:
                 name: _padded(value[i : i + step], step, length)
                 for name, value in batch.items()
             }
-            parts.append(self._runners[length](**rows))
-        return {
-            name: _cut(name, np.concatenate([p[name] for p in parts]), size, seq)
-            for name in self.output_names
-        }
+            parts.append(self._run(length, rows))
+        outputs = {}
+        for name in self.output_names:
+            values = np.concatenate([part[name] for part in parts])[:size]
+            if name in _PER_TOKEN:
+                values = values[:, :seq]
+            outputs[name] = values
+        return outputs
+
+    def _run(self, length, rows):
+        try:
+            return self._runners[length](**rows)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(
+                "LiteRT cannot compute the .tflite: "
+                f"{' '.join(str(error).split())}"
+            ) from error
 
     def _batch(self, inputs):
         missing = sorted(set(self.input_names) - set(inputs))
@@ -142,10 +158,6 @@ def _padded(values, rows, columns):
     result = np.zeros((rows, columns), np.int32)
     result[: values.shape[0], : values.shape[1]] = values
     return result
-
-
-def _cut(name, values, size, seq):
-    return values[:size, :seq] if name in _PER_TOKEN else values[:size]
 
 
 def _shape(tensor):
