@@ -1,0 +1,100 @@
+// Pieces that the AVX512 kernels share. Everything is internal to the file
+// that includes it: see Min in buffer.h.
+//
+// Hot loops are made of the instructions below, which compilers keep in the
+// written order: left to themselves, gcc 12 folds loads and spills so that
+// loops take up to twice as long as clang's, and clang's vectorizer turns
+// scalar index loads into shuffles.
+#ifndef TF_POF_RUNTIME_CC_AVX512_H_
+#define TF_POF_RUNTIME_CC_AVX512_H_
+
+#include <immintrin.h>
+
+#include "kernel.h"
+
+#define TF_POF_INLINE static inline __attribute__((always_inline))
+
+namespace tf_pof {
+
+// The 64 bytes at base + offset * 8.
+TF_POF_INLINE __m512i PinnedLoad8(const uint8_t* base, uint64_t offset) {
+  __m512i out;
+  asm volatile("vmovdqa64 (%1,%2,8), %0" : "=v"(out) : "r"(base), "r"(offset));
+  return out;
+}
+
+TF_POF_INLINE __m512i PinnedBroadcast(const uint32_t* value) {
+  __m512i out;
+  asm volatile("vpbroadcastd %1, %0" : "=v"(out) : "m"(*value));
+  return out;
+}
+
+#define TF_POF_PINNED(Name, instruction)                                  \
+  TF_POF_INLINE __m512i Name(__m512i a, __m512i b) {                      \
+    __m512i out;                                                          \
+    asm volatile(instruction " %2, %1, %0" : "=v"(out) : "v"(a), "v"(b)); \
+    return out;                                                           \
+  }
+TF_POF_PINNED(PinnedUnpackLow8, "vpunpcklbw")
+TF_POF_PINNED(PinnedUnpackHigh8, "vpunpckhbw")
+TF_POF_PINNED(PinnedUnpackLow16, "vpunpcklwd")
+TF_POF_PINNED(PinnedUnpackHigh16, "vpunpckhwd")
+#undef TF_POF_PINNED
+
+// sum += dot products of four unsigned by four signed bytes.
+TF_POF_INLINE void PinnedDot(__m512i* sum, __m512i unsigned8, __m512i signed8) {
+  asm volatile("vpdpbusd %2, %1, %0"
+               : "+v"(*sum)
+               : "v"(unsigned8), "v"(signed8));
+}
+
+// Bits [16 * i, 16 * i + 16); one operation where shift and mask are two.
+template <int i>
+TF_POF_INLINE uint64_t Bits16(uint64_t packed) {
+  if (i == 0) return static_cast<uint16_t>(packed);
+  if (i == 3) return packed >> 48;
+  uint64_t out;
+  asm("bextr %2, %1, %0"
+      : "=r"(out)
+      : "r"(packed), "r"(static_cast<uint64_t>(0x1000 + 16 * i)));
+  return out;
+}
+
+// round(value * scale) for a requantization; above, only what saturates anyway
+// is cut, because too large a float would turn into the smallest integer.
+TF_POF_INLINE __m512i Scale(__m512i value, __m512 scale) {
+  const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(value), scale);
+  return _mm512_cvtps_epi32(_mm512_min_ps(scaled, _mm512_set1_ps(32767.0f)));
+}
+
+// The zero point that Narrow adds, to value + 128.
+TF_POF_INLINE __m512i ZeroPoint16(const Epilogue& epilogue) {
+  return _mm512_set1_epi16(static_cast<int16_t>(epilogue.zero_point + 128));
+}
+
+// Four vectors of requantized values to saturated bytes, each value + 128. In
+// each 128-bit lane: four bytes of a, then of b, c and d.
+TF_POF_INLINE __m512i Narrow(__m512i a, __m512i b, __m512i c, __m512i d,
+                             __m512i zero_point) {
+  const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+  const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+  return _mm512_packus_epi16(ab, cd);
+}
+
+// table[byte] of 64 bytes.
+TF_POF_INLINE __m512i LookUp(const uint8_t* table, __m512i bytes) {
+  const __m512i low = _mm512_permutex2var_epi8(
+      _mm512_loadu_si512(table), bytes, _mm512_loadu_si512(table + 64));
+  const __m512i high = _mm512_permutex2var_epi8(
+      _mm512_loadu_si512(table + 128), bytes, _mm512_loadu_si512(table + 192));
+  return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(bytes), high);
+}
+
+// A mask of the first `count` of 64 bytes.
+TF_POF_INLINE __mmask64 FirstBytes(int count) {
+  return count >= 64 ? ~__mmask64{0} : (__mmask64{1} << count) - 1;
+}
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_AVX512_H_

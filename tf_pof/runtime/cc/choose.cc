@@ -1,0 +1,98 @@
+#include "choose.h"
+
+#include "interleave.h"
+#include "tiles.h"
+
+namespace tf_pof {
+namespace {
+
+double Nonzeros(const Layer& layer) {
+  double count = 0;
+  for (int n = 0; n < layer.outputs; ++n) {
+    const int8_t* w = layer.row(n);
+    int found = 0;
+    for (int k = 0; k < layer.inputs; ++k) found += w[k] != 0;
+    count += found;
+  }
+  return count;
+}
+
+double Panels(int tokens) { return CeilDiv(tokens, kPanelTokens); }
+
+// Tokens that a rows kernel computes in vain are cheaper than real ones only
+// down to a point: its vectors have 16, 8, 4, 2 or 1.
+double RowsTokens(int tokens) {
+  const int rest = tokens % 16;
+  int computed = 16;
+  while (rest > 0 && computed / 2 >= rest) computed /= 2;
+  return tokens - rest + (rest > 0 ? computed : 0);
+}
+
+// Between row-major and panels, both ways.
+double ConversionCost(const Layer& layer, int tokens) {
+  return Panels(tokens) * (layer.inputs + layer.outputs) * 4.5;
+}
+
+}  // namespace
+
+double DenseScalarCost(const Layer& layer, int tokens) {
+  return 0.5 * layer.inputs * layer.outputs * tokens;
+}
+
+double SparseScalarCost(const Layer& layer, int tokens) {
+  return Panels(tokens) * (Nonzeros(layer) * 40 + layer.outputs * 200.0);
+}
+
+template <int rows>
+double InterleavedAvx512Cost(const Layer& layer, int tokens) {
+  double quads = 0;
+  for (int n = 0; n < layer.outputs; n += rows) {
+    quads += Quads(BlockInputs(layer, n, rows, 0, layer.inputs, nullptr));
+  }
+  constexpr double kQuad = rows == 1 ? 3.8 : rows == 2 ? 5.5 : 9.5;
+  const double outputs = layer.outputs * 8.0;
+  return Panels(tokens) * (quads * kQuad + outputs) +
+         ConversionCost(layer, tokens);
+}
+
+template double InterleavedAvx512Cost<1>(const Layer&, int);
+template double InterleavedAvx512Cost<2>(const Layer&, int);
+template double InterleavedAvx512Cost<4>(const Layer&, int);
+
+double WindowsAvx512Cost(const Layer& layer, int tokens) {
+  // Packing would take too long: how full steps get is known from the share
+  // of nonzeros, if they are spread evenly.
+  const double nonzeros = Nonzeros(layer);
+  const double density = nonzeros / layer.inputs / layer.outputs;
+  double fill = 0.95;
+  if (density < 0.2) fill = 0.95 - 0.45 * (0.2 - density) / 0.2;
+  if (density < 0.1) fill = Max(0.1, 8.7 * density);
+  const double steps = nonzeros / fill / 64;
+  const double groups = CeilDiv(layer.outputs, 16);
+  return (steps * 0.8 + groups * 4 + layer.inputs * 0.1) * RowsTokens(tokens);
+}
+
+double TilesAvx512Cost(const Layer& layer, int tokens) {
+  double tiles = 0;
+  for (int g = 0; g < CeilDiv(layer.outputs, kTileOutputs); ++g) {
+    tiles += CountTiles(layer, g);
+  }
+  return (tiles * 0.55 + layer.outputs * 0.3 + layer.inputs * 0.1) *
+         RowsTokens(tokens);
+}
+
+const Kernel* ChooseKernel(const Layer& layer, int tokens) {
+  const Kernel* best = nullptr;
+  double least = 0;
+  for (int i = 0; i < kNumKernels; ++i) {
+    if (!Supported(kKernels[i].isa)) continue;
+    const double cost = kKernels[i].cost(layer, tokens);
+    if (best == nullptr || cost < least) {
+      best = &kKernels[i];
+      least = cost;
+    }
+  }
+  return best;
+}
+
+}  // namespace tf_pof

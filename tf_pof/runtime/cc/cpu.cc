@@ -1,0 +1,64 @@
+// Which instructions the processor and the operating system allow.
+#include "kernel.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace tf_pof {
+namespace {
+
+#if defined(__x86_64__)
+
+struct Features {
+  bool avx2;
+  bool avx512;
+};
+
+Features Detect() {
+  Features features = {};
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return features;
+  constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27;
+  if ((c & kOsxsave) == 0 || (c & kFma) == 0) return features;
+  unsigned state, high;
+  __asm__("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
+  constexpr unsigned kYmm = 0x6, kZmm = 0xe6;
+  constexpr unsigned kBmi = 1u << 3, kAvx2 = 1u << 5;
+  features.avx2 = (state & kYmm) == kYmm && (b & kBmi) && (b & kAvx2);
+  // F, DQ, BW, VL; then VBMI and VNNI.
+  constexpr unsigned kB = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+  constexpr unsigned kC = 1u << 1 | 1u << 11;
+  features.avx512 = features.avx2 && (state & kZmm) == kZmm &&
+                    (b & kB) == kB && (c & kC) == kC;
+  return features;
+}
+
+#endif
+
+}  // namespace
+
+bool Supported(Isa isa) {
+  if (isa == Isa::kAny) return true;
+#if defined(__x86_64__)
+  // CPUID takes long in a virtual machine. Threads that race write the same.
+  static int known = 0;
+  int now = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (now == 0) {
+    const Features features = Detect();
+    now = 1 | features.avx2 << 1 | features.avx512 << 2;
+    __atomic_store_n(&known, now, __ATOMIC_RELAXED);
+  }
+  if (isa == Isa::kAvx2) return now & 2;
+  if (isa == Isa::kAvx512Vnni) return now & 4;
+#elif defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kDotProduct = 1ul << 20;
+  if (isa == Isa::kNeonDot) return getauxval(AT_HWCAP) & kDotProduct;
+#endif
+  return false;
+}
+
+}  // namespace tf_pof

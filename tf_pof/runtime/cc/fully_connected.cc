@@ -1,0 +1,336 @@
+#include "fully_connected.h"
+
+#include "buffer.h"
+#include "kernel.h"
+
+using tf_pof::Buffer;
+using tf_pof::CeilDiv;
+using tf_pof::Kernel;
+using tf_pof::kCacheLine;
+using tf_pof::kPanelTokens;
+using tf_pof::kUnit;
+using tf_pof::Max;
+using tf_pof::Min;
+
+struct TfPofFullyConnected {
+  const Kernel* kernel;
+  void* packed;  // owned, the kernel's
+  int inputs;
+  int outputs;
+  int units;
+  TfPofOutputType type;
+  int32_t output_zero_point;
+  Buffer<float> scales;  // [outputs], of the epilogue
+  bool has_table;
+  uint8_t table[256];
+};
+
+namespace {
+
+// Rows kernels take this many tokens at a time.
+constexpr int kRowsTokens = 16;
+
+size_t RoundUp(size_t bytes) {
+  return CeilDiv(bytes, kCacheLine) * kCacheLine;
+}
+
+// What a thread needs for itself.
+struct Scratch {
+  size_t kernel;
+  size_t input;   // 64 tokens in the kernel's layout
+  size_t output;  // 64 tokens of all outputs in the kernel's layout
+
+  explicit Scratch(const TfPofFullyConnected& layer) {
+    const size_t outputs = static_cast<size_t>(layer.units) * kUnit;
+    const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
+    kernel = RoundUp(layer.kernel->scratch_bytes(layer.packed));
+    input = RoundUp(static_cast<size_t>(layer.inputs) * kPanelTokens);
+    output = RoundUp(outputs * kPanelTokens * width);
+  }
+  size_t total() const { return kCacheLine + kernel + input + output; }
+};
+
+// One call.
+struct Run {
+  const TfPofFullyConnected* layer;
+  int tokens;
+  const int8_t* input;
+  TfPofLayout input_layout;
+  void* output;
+  TfPofLayout output_layout;
+  Scratch scratch;
+  uint8_t* workspace;  // a Scratch for each thread
+  int task_tokens;
+  int units_per_task;
+  int tasks_per_block;
+  tf_pof::Epilogue epilogue;
+};
+
+// Input of the block of tokens that begins at `first`, in the kernel's layout.
+const void* TaskInput(const Run& run, int first, int tokens, uint8_t* base) {
+  const TfPofFullyConnected& layer = *run.layer;
+  const TfPofLayout wanted = layer.kernel->layout;
+  const int8_t* from = run.input + static_cast<size_t>(first) * layer.inputs;
+  if (run.input_layout == wanted) return from;
+  // A thread that goes on with the same tokens has them already.
+  auto* converted = reinterpret_cast<int32_t*>(base);
+  uint8_t* to = base + kCacheLine + run.scratch.kernel;
+  if (*converted == first) return to;
+  *converted = first;
+  if (wanted == kTfPofPanels) {
+    tf_pof::RowsToPanel(from, layer.inputs, tokens, layer.inputs, to);
+  } else {
+    tf_pof::PanelToRows(reinterpret_cast<const uint8_t*>(from), tokens,
+                        layer.inputs, reinterpret_cast<int8_t*>(to),
+                        layer.inputs);
+  }
+  return to;
+}
+
+// Copies a kernel's output for outputs [begin, end) to where it belongs.
+void ConvertOutput(const Run& run, int first, int tokens, int begin, int end,
+                   const uint8_t* from) {
+  const TfPofFullyConnected& layer = *run.layer;
+  const size_t start = static_cast<size_t>(first) * layer.outputs;
+  if (run.output_layout == kTfPofPanels) {
+    auto* panels = static_cast<uint8_t*>(run.output) + start;
+    tf_pof::RowsToPanel(reinterpret_cast<const int8_t*>(from), end - begin,
+                        tokens, end - begin,
+                        panels + static_cast<size_t>(begin) * kPanelTokens);
+  } else if (layer.type == kTfPofInt8) {
+    tf_pof::PanelToRows(from, tokens, end - begin,
+                        static_cast<int8_t*>(run.output) + start + begin,
+                        layer.outputs);
+  } else {
+    auto* values = reinterpret_cast<const uint32_t*>(from);
+    auto* rows = static_cast<uint32_t*>(run.output) + start;
+    for (int t = 0; t < tokens; ++t) {
+      for (int n = begin; n < end; ++n) {
+        rows[static_cast<size_t>(t) * layer.outputs + n] =
+            values[static_cast<size_t>(n - begin) * kPanelTokens + t];
+      }
+    }
+  }
+}
+
+// Where the kernel may write at once, or null if it needs a conversion.
+void* DirectOutput(const Run& run, int first, int begin) {
+  const TfPofFullyConnected& layer = *run.layer;
+  if (run.output_layout != layer.kernel->layout) return nullptr;
+  const size_t start = static_cast<size_t>(first) * layer.outputs;
+  const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
+  const size_t skip = run.output_layout == kTfPofPanels
+                          ? static_cast<size_t>(begin) * kPanelTokens
+                          : static_cast<size_t>(begin);
+  return static_cast<uint8_t*>(run.output) + (start + skip) * width;
+}
+
+void RunTask(void* context, int32_t index, int32_t thread) {
+  const Run& run = *static_cast<Run*>(context);
+  const TfPofFullyConnected& layer = *run.layer;
+  const int first = index / run.tasks_per_block * run.task_tokens;
+  const int tokens = Min(run.task_tokens, run.tokens - first);
+  uint8_t* base = run.workspace + thread * run.scratch.total();
+
+  tf_pof::Task task;
+  task.unit_begin = index % run.tasks_per_block * run.units_per_task;
+  task.unit_end = Min(task.unit_begin + run.units_per_task, layer.units);
+  const int begin = task.unit_begin * kUnit;
+  const int end = Min(task.unit_end * kUnit, layer.outputs);
+  task.input = TaskInput(run, first, tokens, base);
+  task.output = DirectOutput(run, first, begin);
+  task.stride = layer.outputs;
+  task.scratch = base + kCacheLine;
+
+  uint8_t* own = nullptr;
+  if (task.output == nullptr) {
+    own = task.scratch + run.scratch.kernel + run.scratch.input;
+    task.output = own;
+    task.stride = end - begin;
+  }
+  if (layer.kernel->layout == kTfPofPanels) {
+    task.tokens = kPanelTokens;
+    layer.kernel->run(layer.packed, run.epilogue, task);
+  } else {
+    const tf_pof::Task block = task;
+    const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
+    for (int t = 0; t < tokens; t += kRowsTokens) {
+      task.tokens = Min(kRowsTokens, tokens - t);
+      task.input = static_cast<const int8_t*>(block.input) +
+                   static_cast<size_t>(t) * layer.inputs;
+      task.output =
+          static_cast<uint8_t*>(block.output) + t * block.stride * width;
+      layer.kernel->run(layer.packed, run.epilogue, task);
+    }
+  }
+  if (own != nullptr) ConvertOutput(run, first, tokens, begin, end, own);
+}
+
+bool Positive(float value) { return value > 0.0f && value < 3.0e38f; }
+
+bool ZeroPoint(int32_t value) { return value >= -128 && value <= 127; }
+
+bool Valid(const TfPofFullyConnectedParams& p) {
+  if (p.num_inputs < 1 || p.num_outputs < 1 || p.weights == nullptr ||
+      p.weight_scales == nullptr ||
+      p.num_outputs > INT32_MAX / kPanelTokens ||
+      p.num_inputs > INT32_MAX / kPanelTokens ||
+      p.num_inputs > INT32_MAX / p.num_outputs) {
+    return false;
+  }
+  if (p.num_weight_scales != 1 && p.num_weight_scales != p.num_outputs) {
+    return false;
+  }
+  if (!Positive(p.input_scale) || !ZeroPoint(p.input_zero_point)) return false;
+  for (int i = 0; i < p.num_weight_scales; ++i) {
+    if (!Positive(p.weight_scales[i])) return false;
+  }
+  switch (p.output_type) {
+    case kTfPofInt8:
+      return Positive(p.output_scale) && ZeroPoint(p.output_zero_point);
+    case kTfPofFloat32:
+    case kTfPofInt32:
+      return p.table == nullptr;
+  }
+  return false;
+}
+
+const Kernel* FindKernel(const char* name) {
+  for (int i = 0; i < tf_pof::kNumKernels; ++i) {
+    const Kernel& kernel = tf_pof::kKernels[i];
+    if (tf_pof::Supported(kernel.isa) && strcmp(kernel.name, name) == 0) {
+      return &kernel;
+    }
+  }
+  return nullptr;
+}
+
+bool FillEpilogue(const TfPofFullyConnectedParams& p,
+                  TfPofFullyConnected* layer) {
+  if (!layer->scales.Resize(p.num_outputs)) return false;
+  for (int n = 0; n < p.num_outputs; ++n) {
+    float scale =
+        p.input_scale * p.weight_scales[p.num_weight_scales == 1 ? 0 : n];
+    if (p.output_type == kTfPofInt8) scale /= p.output_scale;
+    layer->scales.data[n] = scale;
+  }
+  layer->has_table = p.table != nullptr;
+  for (int i = 0; layer->has_table && i < 256; ++i) {
+    layer->table[i] = static_cast<uint8_t>(p.table[i] + 128);
+  }
+  return true;
+}
+
+}  // namespace
+
+TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
+                                      const char* kernel, int32_t tokens,
+                                      TfPofThreadPool* pool,
+                                      TfPofFullyConnected** result) {
+  *result = nullptr;
+  if (!Valid(*params) || tokens < 1) return kTfPofInvalidArgument;
+  const Kernel* chosen = kernel == nullptr ? nullptr : FindKernel(kernel);
+  if (kernel != nullptr && chosen == nullptr) return kTfPofNoKernel;
+  auto* layer =
+      static_cast<TfPofFullyConnected*>(calloc(1, sizeof(TfPofFullyConnected)));
+  if (layer == nullptr) return kTfPofOutOfMemory;
+  layer->inputs = params->num_inputs;
+  layer->outputs = params->num_outputs;
+  layer->units = CeilDiv(params->num_outputs, kUnit);
+  layer->type = params->output_type;
+  layer->output_zero_point = params->output_zero_point;
+  if (FillEpilogue(*params, layer)) {
+    const tf_pof::Layer source = {params->num_inputs, params->num_outputs,
+                                  params->weights,    params->bias,
+                                  layer->scales.data, params->input_zero_point,
+                                  pool};
+    if (chosen == nullptr) chosen = tf_pof::ChooseKernel(source, tokens);
+    layer->kernel = chosen;
+    layer->packed = chosen->pack(source);
+  }
+  if (layer->packed == nullptr) {
+    TfPofFullyConnectedDelete(layer);
+    return kTfPofOutOfMemory;
+  }
+  *result = layer;
+  return kTfPofOk;
+}
+
+void TfPofFullyConnectedDelete(TfPofFullyConnected* layer) {
+  if (layer == nullptr) return;
+  if (layer->packed != nullptr) layer->kernel->free_packed(layer->packed);
+  layer->scales.Free();
+  free(layer);
+}
+
+const char* TfPofFullyConnectedKernel(const TfPofFullyConnected* layer) {
+  return layer->kernel->name;
+}
+
+size_t TfPofFullyConnectedBytes(const TfPofFullyConnected* layer) {
+  return layer->kernel->packed_bytes(layer->packed) + layer->scales.bytes();
+}
+
+size_t TfPofFullyConnectedWorkspace(const TfPofFullyConnected* layer,
+                                    int32_t threads) {
+  return kCacheLine + Scratch(*layer).total() * Max(threads, 1);
+}
+
+TfPofStatus TfPofFullyConnectedRun(const TfPofFullyConnected* layer,
+                                   int32_t tokens, const int8_t* input,
+                                   TfPofLayout input_layout, void* output,
+                                   TfPofLayout output_layout, void* workspace,
+                                   TfPofThreadPool* pool) {
+  if (tokens < 1 ||
+      (output_layout == kTfPofPanels && layer->type != kTfPofInt8)) {
+    return kTfPofInvalidArgument;
+  }
+  const int threads = TfPofThreadPoolThreads(pool);
+  const uintptr_t start = reinterpret_cast<uintptr_t>(workspace);
+  uint8_t* aligned =
+      static_cast<uint8_t*>(workspace) + (RoundUp(start) - start);
+  Run run = {layer,  tokens,        input,           input_layout,
+             output, output_layout, Scratch(*layer), aligned,
+             0,      layer->units,  1,               {}};
+  run.epilogue = {layer->type, layer->scales.data, layer->output_zero_point,
+                  layer->has_table ? layer->table : nullptr};
+  const bool rows = layer->kernel->layout == kTfPofRows &&
+                    input_layout == kTfPofRows && output_layout == kTfPofRows;
+  run.task_tokens = rows ? kRowsTokens : kPanelTokens;
+  const int blocks = CeilDiv(tokens, run.task_tokens);
+  // Whole blocks of tokens if the threads can share them evenly.
+  if (blocks % threads != 0 && blocks < 4 * threads) {
+    run.units_per_task = 1;
+    run.tasks_per_block = layer->units;
+  }
+  for (int i = 0; i < threads; ++i) {
+    uint8_t* base = run.workspace + i * run.scratch.total();
+    *reinterpret_cast<int32_t*>(base) = -1;
+  }
+  TfPofThreadPoolRun(pool, blocks * run.tasks_per_block, RunTask, &run);
+  return kTfPofOk;
+}
+
+size_t TfPofPanelBytes(int32_t tokens, int32_t channels) {
+  return static_cast<size_t>(CeilDiv(tokens, kPanelTokens)) * kPanelTokens *
+         channels;
+}
+
+void TfPofToPanels(const int8_t* rows, int32_t tokens, int32_t channels,
+                   int8_t* panels) {
+  for (int t = 0; t < tokens; t += kPanelTokens) {
+    const size_t start = static_cast<size_t>(t) * channels;
+    tf_pof::RowsToPanel(rows + start, channels, Min(kPanelTokens, tokens - t),
+                        channels, reinterpret_cast<uint8_t*>(panels) + start);
+  }
+}
+
+void TfPofFromPanels(const int8_t* panels, int32_t tokens, int32_t channels,
+                     int8_t* rows) {
+  for (int t = 0; t < tokens; t += kPanelTokens) {
+    const size_t start = static_cast<size_t>(t) * channels;
+    tf_pof::PanelToRows(reinterpret_cast<const uint8_t*>(panels) + start,
+                        Min(kPanelTokens, tokens - t), channels, rows + start,
+                        channels);
+  }
+}

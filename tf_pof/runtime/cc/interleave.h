@@ -1,0 +1,74 @@
+// Packing for the "interleave" kernels: nonzeros by fours.
+//
+// A block of `rows` outputs (1, 2 or 4) shares a list of the inputs that any
+// of them needs. The kernel takes four inputs of the list at a time, a quad:
+// it loads their 64 tokens each from the panel, interleaves the bytes so that
+// the four inputs of a token are neighbours, and multiplies them by the four
+// weights of each output with one dot-product instruction.
+//
+// Blocks are sorted by length inside a unit, so that loops of one length
+// follow each other and branches are predicted. With rows == 1 two outputs of
+// about one length run side by side, as two independent chains.
+#ifndef TF_POF_RUNTIME_CC_INTERLEAVE_H_
+#define TF_POF_RUNTIME_CC_INTERLEAVE_H_
+
+#include "buffer.h"
+#include "kernel.h"
+
+namespace tf_pof {
+
+// One quad in the stream. An index is that of an input, counted from its tile,
+// times 8: the panel's row is at index * 8 bytes, an addressing mode of x86.
+// Indices are four 16-bit numbers, the first in the lowest bits. A shorter
+// list is filled up with weights of zero.
+struct PairQuad {  // rows == 1: two outputs
+  uint64_t indices[2];
+  uint32_t weights[2];
+};
+template <int rows>
+struct BlockQuad {
+  uint64_t indices;
+  uint32_t weights[rows];
+};
+
+struct InterleaveGroup {
+  uint16_t quads;
+  // Outputs within the unit: a pair's two, of which the second may be
+  // kNoOutput, or a block's first.
+  uint16_t first;
+  uint16_t second;
+};
+inline constexpr uint16_t kNoOutput = 0xFFFF;
+
+struct Interleaved {
+  int inputs;
+  int outputs;
+  int rows;
+  int units;
+  int tiles;        // of the inputs: a tile's panel rows stay in the L1 cache
+  int tile_inputs;
+  Buffer<int32_t> bias;  // [outputs], corrected
+  Buffer<uint8_t> stream;
+  Buffer<InterleaveGroup> groups;
+  // By tile * units + unit, and one more for the end.
+  Buffer<uint32_t> first_group;
+  Buffer<size_t> first_byte;
+};
+
+// `shift` is what the kernel's inputs have added. Null when memory runs out.
+Interleaved* PackInterleaved(const Layer& layer, int rows, int tile_inputs,
+                             int shift);
+void FreeInterleaved(void* packed);
+size_t InterleavedBytes(const void* packed);
+
+// Quads of a block that has nonzeros in `count` inputs.
+static inline int Quads(int count) { return (count + 3) / 4; }
+
+// Finds the inputs in [begin, end) that any of the block's outputs needs, in
+// order and counted from `begin`. Returns how many; `found` may be null.
+int BlockInputs(const Layer& layer, int first_output, int rows, int begin,
+                int end, uint16_t* found);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_INTERLEAVE_H_

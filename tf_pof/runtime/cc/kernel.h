@@ -1,0 +1,108 @@
+// What a fully-connected kernel is, and the table of all of them.
+//
+// A kernel packs a layer's weights into a form of its own and multiplies
+// either rows (up to 16 tokens, row-major int8) or one panel (64 tokens) by a
+// range of the outputs. fully_connected.cc does the rest: layouts, threads.
+#ifndef TF_POF_RUNTIME_CC_KERNEL_H_
+#define TF_POF_RUNTIME_CC_KERNEL_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fully_connected.h"
+
+namespace tf_pof {
+
+inline constexpr int kPanelTokens = 64;
+// Kernels reorder the outputs, but only inside units of this many: a unit is
+// what one thread does at least.
+inline constexpr int kUnit = 256;
+
+// A panel has, for each channel, the bytes of 64 tokens: value ^ kPanelFlip.
+// x86 multiplies unsigned by signed bytes, so its panels hold value + 128;
+// Arm multiplies signed bytes.
+#if defined(__aarch64__)
+inline constexpr int kPanelFlip = 0;
+#else
+inline constexpr int kPanelFlip = 0x80;
+#endif
+
+// The layer to pack. Valid only while packing.
+struct Layer {
+  int inputs;
+  int outputs;
+  const int8_t* weights;  // [outputs, inputs]
+  const int32_t* bias;    // [outputs] or null
+  const float* scales;    // [outputs], the epilogue's
+  int input_zero_point;
+  TfPofThreadPool* pool;
+
+  const int8_t* row(int n) const {
+    return weights + static_cast<size_t>(n) * inputs;
+  }
+  // The bias when the kernel sees inputs with `shift` added to them.
+  int32_t CorrectedBias(int n, int shift) const;
+};
+
+// What becomes of the accumulators of output n.
+struct Epilogue {
+  TfPofOutputType type;
+  const float* scales;  // [outputs], to the int8 output or to float32
+  int32_t zero_point;
+  const uint8_t* table;  // [256], of value + 128 to value + 128; or null
+};
+
+struct Task {
+  const void* input;  // rows: int8 [tokens, inputs]; panel: [inputs, 64]
+  int tokens;         // rows: 1 to 16; panel: 64, whatever is used of it
+  int unit_begin;
+  int unit_end;
+  // Where output unit_begin * kUnit of the first token goes. Rows: [tokens,
+  // stride] of the output type. Panel: [outputs of the units, 64], bytes as in
+  // a panel for int8, else 32-bit values.
+  void* output;
+  size_t stride;
+  uint8_t* scratch;  // scratch_bytes(packed), aligned to a cache line
+};
+
+enum class Isa { kAny, kAvx2, kAvx512Vnni, kNeonDot };
+
+// The name says the shape of weights that is stored whole (outputs x inputs)
+// and the instructions.
+struct Kernel {
+  const char* name;
+  Isa isa;
+  TfPofLayout layout;
+  // Owned packed weights, or null when memory runs out.
+  void* (*pack)(const Layer& layer);
+  void (*free_packed)(void* packed);
+  size_t (*packed_bytes)(const void* packed);
+  size_t (*scratch_bytes)(const void* packed);
+  void (*run)(const void* packed, const Epilogue& epilogue, const Task& task);
+  // Time of a call in cycles, roughly, before packing; see choose.h.
+  double (*cost)(const Layer& layer, int tokens);
+};
+
+// All kernels that were compiled, the oracle first.
+extern const Kernel kKernels[];
+extern const int kNumKernels;
+
+// Whether this processor, asked once, has the instructions.
+bool Supported(Isa isa);
+
+// The cheapest kernel of this processor for the layer.
+const Kernel* ChooseKernel(const Layer& layer, int tokens);
+
+// Between rows and one panel, of which `tokens` are used; the rest of a panel
+// may hold anything.
+void RowsToPanel(const int8_t* rows, size_t stride, int tokens, int channels,
+                 uint8_t* panel);
+void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
+                 size_t stride);
+
+// round(value * scale) + zero_point as int8; half to even, saturating.
+int8_t Requantize(int32_t value, float scale, int32_t zero_point);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_KERNEL_H_

@@ -1,0 +1,93 @@
+// The table of kernels: dispatch, tests and benchmarks are driven by it.
+#include "kernel.h"
+
+#include "choose.h"
+#include "interleave.h"
+#include "scalar.h"
+#include "tiles.h"
+#if defined(__x86_64__)
+#include "kernels_avx512.h"
+#include "windows.h"
+#endif
+
+namespace tf_pof {
+namespace {
+
+#if defined(__x86_64__)
+
+// A panel of 768 inputs just fills the 48 KB of an L1 cache.
+template <int rows>
+void* PackInterleavedAvx512(const Layer& layer) {
+  return PackInterleaved(layer, rows, 768, kPanelFlip);
+}
+
+void* PackTilesAvx512(const Layer& layer) {
+  return PackTiles(layer, kPanelFlip);
+}
+
+#endif
+
+}  // namespace
+
+const Kernel kKernels[] = {
+    {"dense_scalar", Isa::kAny, kTfPofRows, PackDenseScalar, FreeDenseScalar,
+     DenseScalarBytes, NoScratch, RunDenseScalar, DenseScalarCost},
+    {"1x1_scalar", Isa::kAny, kTfPofPanels, PackSparseScalar, FreeSparseScalar,
+     SparseScalarBytes, NoScratch, RunSparseScalar, SparseScalarCost},
+#if defined(__x86_64__)
+    {"1x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
+     PackInterleavedAvx512<1>, FreeInterleaved, InterleavedBytes,
+     InterleavedAvx512Scratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>},
+    {"2x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
+     PackInterleavedAvx512<2>, FreeInterleaved, InterleavedBytes,
+     InterleavedAvx512Scratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>},
+    {"4x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
+     PackInterleavedAvx512<4>, FreeInterleaved, InterleavedBytes,
+     InterleavedAvx512Scratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>},
+    {"1x1_windows_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackWindows,
+     FreeWindows, WindowsBytes, WindowsAvx512Scratch, RunWindowsAvx512,
+     WindowsAvx512Cost},
+    {"16x4_tiles_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackTilesAvx512,
+     FreeTiles, TilesBytes, TilesAvx512Scratch, RunTilesAvx512,
+     TilesAvx512Cost},
+#endif
+};
+const int kNumKernels = sizeof(kKernels) / sizeof(kKernels[0]);
+
+void RowsToPanel(const int8_t* rows, size_t stride, int tokens, int channels,
+                 uint8_t* panel) {
+#if defined(__x86_64__)
+  if (Supported(Isa::kAvx512Vnni)) {
+    return RowsToPanelAvx512(rows, stride, tokens, channels, panel);
+  }
+#endif
+  RowsToPanelScalar(rows, stride, tokens, channels, panel);
+}
+
+void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
+                 size_t stride) {
+#if defined(__x86_64__)
+  if (Supported(Isa::kAvx512Vnni)) {
+    return PanelToRowsAvx512(panel, tokens, channels, rows, stride);
+  }
+#endif
+  PanelToRowsScalar(panel, tokens, channels, rows, stride);
+}
+
+}  // namespace tf_pof
+
+int32_t TfPofKernelCount() {
+  int32_t count = 0;
+  for (int i = 0; i < tf_pof::kNumKernels; ++i) {
+    count += tf_pof::Supported(tf_pof::kKernels[i].isa);
+  }
+  return count;
+}
+
+const char* TfPofKernelName(int32_t index) {
+  for (int i = 0; i < tf_pof::kNumKernels; ++i) {
+    if (!tf_pof::Supported(tf_pof::kKernels[i].isa)) continue;
+    if (index-- == 0) return tf_pof::kKernels[i].name;
+  }
+  return nullptr;
+}

@@ -1,0 +1,210 @@
+// Plain C kernels: the oracle of all others, and what runs everywhere.
+#include "scalar.h"
+
+#include "buffer.h"
+
+namespace tf_pof {
+namespace {
+
+// The layer as it is.
+struct Dense {
+  int inputs;
+  int outputs;
+  int input_zero_point;
+  Buffer<int8_t> weights;
+  Buffer<int32_t> bias;
+};
+
+// Nonzeros by output.
+struct Sparse {
+  int inputs;
+  int outputs;
+  Buffer<int32_t> bias;     // corrected
+  Buffer<uint32_t> starts;  // [outputs + 1]
+  Buffer<int32_t> inputs_of;
+  Buffer<int8_t> weights;
+};
+
+void StoreOne(int32_t sum, const Epilogue& epilogue, int n, void* to,
+              size_t at) {
+  if (epilogue.type == kTfPofInt32) {
+    static_cast<int32_t*>(to)[at] = sum;
+  } else if (epilogue.type == kTfPofFloat32) {
+    static_cast<float*>(to)[at] =
+        static_cast<float>(sum) * epilogue.scales[n];
+  } else {
+    int8_t value = Requantize(sum, epilogue.scales[n], epilogue.zero_point);
+    if (epilogue.table != nullptr) {
+      value = static_cast<int8_t>(epilogue.table[value + 128] - 128);
+    }
+    static_cast<int8_t*>(to)[at] = value;
+  }
+}
+
+}  // namespace
+
+int8_t Requantize(int32_t value, float scale, int32_t zero_point) {
+  float scaled = static_cast<float>(value) * scale;
+  // Beyond this everything saturates, whatever the zero point.
+  scaled = Max(Min(scaled, 512.0f), -512.0f);
+  // Adding and subtracting 1.5 * 2^23 rounds to an integer, half to even.
+  const float rounded = scaled + 12582912.0f;
+  const int result = static_cast<int>(rounded - 12582912.0f) + zero_point;
+  return static_cast<int8_t>(Max(Min(result, 127), -128));
+}
+
+int32_t Layer::CorrectedBias(int n, int shift) const {
+  const int8_t* w = row(n);
+  int32_t sum = 0;
+  for (int k = 0; k < inputs; ++k) sum += w[k];
+  const uint32_t correction = static_cast<uint32_t>(sum) *
+                              static_cast<uint32_t>(input_zero_point + shift);
+  const uint32_t start = bias == nullptr ? 0 : static_cast<uint32_t>(bias[n]);
+  return static_cast<int32_t>(start - correction);
+}
+
+void FreeDenseScalar(void* packed) {
+  auto* dense = static_cast<Dense*>(packed);
+  dense->weights.Free();
+  dense->bias.Free();
+  free(dense);
+}
+
+void* PackDenseScalar(const Layer& layer) {
+  auto* dense = static_cast<Dense*>(calloc(1, sizeof(Dense)));
+  if (dense == nullptr) return nullptr;
+  dense->inputs = layer.inputs;
+  dense->outputs = layer.outputs;
+  dense->input_zero_point = layer.input_zero_point;
+  const size_t count = static_cast<size_t>(layer.inputs) * layer.outputs;
+  if (!dense->weights.Resize(count) || !dense->bias.Resize(layer.outputs)) {
+    FreeDenseScalar(dense);
+    return nullptr;
+  }
+  memcpy(dense->weights.data, layer.weights, count);
+  if (layer.bias != nullptr) {
+    memcpy(dense->bias.data, layer.bias, dense->bias.bytes());
+  }
+  return dense;
+}
+
+size_t DenseScalarBytes(const void* packed) {
+  const auto& dense = *static_cast<const Dense*>(packed);
+  return dense.weights.bytes() + dense.bias.bytes();
+}
+
+void RunDenseScalar(const void* packed, const Epilogue& epilogue,
+                    const Task& task) {
+  const auto& dense = *static_cast<const Dense*>(packed);
+  const int first = task.unit_begin * kUnit;
+  const int end = Min(task.unit_end * kUnit, dense.outputs);
+  for (int m = 0; m < task.tokens; ++m) {
+    const int8_t* x = static_cast<const int8_t*>(task.input) +
+                      static_cast<size_t>(m) * dense.inputs;
+    for (int n = first; n < end; ++n) {
+      const int8_t* w =
+          dense.weights.data + static_cast<size_t>(n) * dense.inputs;
+      // Unsigned, because overflow wraps around.
+      uint32_t sum = static_cast<uint32_t>(dense.bias.data[n]);
+      for (int k = 0; k < dense.inputs; ++k) {
+        sum += static_cast<uint32_t>(w[k] * (x[k] - dense.input_zero_point));
+      }
+      StoreOne(static_cast<int32_t>(sum), epilogue, n, task.output,
+               m * task.stride + n - first);
+    }
+  }
+}
+
+void FreeSparseScalar(void* packed) {
+  auto* sparse = static_cast<Sparse*>(packed);
+  sparse->bias.Free();
+  sparse->starts.Free();
+  sparse->inputs_of.Free();
+  sparse->weights.Free();
+  free(sparse);
+}
+
+void* PackSparseScalar(const Layer& layer) {
+  auto* sparse = static_cast<Sparse*>(calloc(1, sizeof(Sparse)));
+  if (sparse == nullptr) return nullptr;
+  sparse->inputs = layer.inputs;
+  sparse->outputs = layer.outputs;
+  bool stored = sparse->starts.Append(0);
+  for (int n = 0; n < layer.outputs && stored; ++n) {
+    stored = sparse->bias.Append(layer.CorrectedBias(n, kPanelFlip));
+    for (int k = 0; k < layer.inputs && stored; ++k) {
+      if (layer.row(n)[k] == 0) continue;
+      stored = sparse->inputs_of.Append(k) &&
+               sparse->weights.Append(layer.row(n)[k]);
+    }
+    stored = stored && sparse->starts.Append(sparse->weights.size);
+  }
+  if (!stored) {
+    FreeSparseScalar(sparse);
+    return nullptr;
+  }
+  return sparse;
+}
+
+size_t SparseScalarBytes(const void* packed) {
+  const auto& sparse = *static_cast<const Sparse*>(packed);
+  return sparse.bias.bytes() + sparse.starts.bytes() +
+         sparse.inputs_of.bytes() + sparse.weights.bytes();
+}
+
+void RunSparseScalar(const void* packed, const Epilogue& epilogue,
+                     const Task& task) {
+  const auto& sparse = *static_cast<const Sparse*>(packed);
+  const int first = task.unit_begin * kUnit;
+  const int end = Min(task.unit_end * kUnit, sparse.outputs);
+  const auto* panel = static_cast<const uint8_t*>(task.input);
+  for (int n = first; n < end; ++n) {
+    // Products fit 16 bits, so compilers vectorize the loop over tokens.
+    uint32_t sums[kPanelTokens];
+    for (uint32_t& sum : sums) sum = static_cast<uint32_t>(sparse.bias.data[n]);
+    for (uint32_t i = sparse.starts.data[n]; i < sparse.starts.data[n + 1];
+         ++i) {
+      const int16_t w = sparse.weights.data[i];
+      const uint8_t* x = panel + static_cast<size_t>(sparse.inputs_of.data[i]) *
+                                     kPanelTokens;
+      for (int t = 0; t < kPanelTokens; ++t) {
+        const int value = kPanelFlip ? x[t] : static_cast<int8_t>(x[t]);
+        sums[t] += static_cast<uint32_t>(static_cast<int32_t>(w * value));
+      }
+    }
+    const size_t row = static_cast<size_t>(n - first) * kPanelTokens;
+    for (int t = 0; t < kPanelTokens; ++t) {
+      StoreOne(static_cast<int32_t>(sums[t]), epilogue, n, task.output,
+               row + t);
+    }
+    if (epilogue.type == kTfPofInt8) {
+      auto* bytes = static_cast<uint8_t*>(task.output) + row;
+      for (int t = 0; t < kPanelTokens; ++t) bytes[t] ^= kPanelFlip;
+    }
+  }
+}
+
+size_t NoScratch(const void*) { return 0; }
+
+void RowsToPanelScalar(const int8_t* rows, size_t stride, int tokens,
+                       int channels, uint8_t* panel) {
+  for (int k = 0; k < channels; ++k) {
+    for (int t = 0; t < kPanelTokens; ++t) {
+      const int8_t value = t < tokens ? rows[t * stride + k] : 0;
+      panel[static_cast<size_t>(k) * kPanelTokens + t] =
+          static_cast<uint8_t>(value ^ kPanelFlip);
+    }
+  }
+}
+
+void PanelToRowsScalar(const uint8_t* panel, int tokens, int channels,
+                       int8_t* rows, size_t stride) {
+  for (int t = 0; t < tokens; ++t) {
+    for (int n = 0; n < channels; ++n) {
+      rows[t * stride + n] = static_cast<int8_t>(
+          panel[static_cast<size_t>(n) * kPanelTokens + t] ^ kPanelFlip);
+    }
+  }
+}
+
+}  // namespace tf_pof

@@ -1,0 +1,33 @@
+// Packing for the "tiles" kernels: 16 outputs x 4 inputs at a time, all-zero
+// tiles left out. With few zeros this is the dense kernel.
+#ifndef TF_POF_RUNTIME_CC_TILES_H_
+#define TF_POF_RUNTIME_CC_TILES_H_
+
+#include "buffer.h"
+#include "kernel.h"
+
+namespace tf_pof {
+
+inline constexpr int kTileOutputs = 16;
+inline constexpr int kTileInputs = 4;
+
+struct Tiles {
+  int inputs;
+  int outputs;
+  Buffer<int32_t> bias;     // corrected, of whole groups of 16 outputs
+  Buffer<uint32_t> starts;  // [groups + 1], into the two below
+  Buffer<uint32_t> blocks;  // first input / 4
+  Buffer<int8_t> weights;   // [tiles, 16, 4]
+};
+
+// `shift` is what the kernel's inputs have added.
+void* PackTiles(const Layer& layer, int shift);
+void FreeTiles(void* packed);
+size_t TilesBytes(const void* packed);
+
+// Tiles of the group that have a nonzero.
+int CountTiles(const Layer& layer, int group);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_TILES_H_

@@ -1,0 +1,345 @@
+// The "windows" kernel on AVX512-VNNI and VBMI: unstructured.
+//
+// A step is one vpermb and one vpdpbusd a token. The first runs in two of the
+// vector pipes of Zen 5, the second in two, of which they share one: 10.7
+// cycles for 16 tokens at best, 11.2 in the order below.
+#include "kernels_avx512.h"
+#include "rows_avx512.h"
+#include "windows.h"
+
+namespace tf_pof {
+namespace {
+
+constexpr int kMaxTokens = 16;
+constexpr size_t kPrefetch = 4096;
+
+// A block of tokens in scratch memory.
+struct Block {
+  // [2 * windows][tokens][64] bytes, value + 128: both copies.
+  uint8_t* inputs;
+  // [groups][tokens][16] sums between tiles of the inputs.
+  int32_t* spill;
+  // [tokens][256] of a unit: sums by lane, or bytes by LaneByte.
+  int32_t* sums;
+  uint8_t* bytes;
+};
+
+size_t InputBytes(const Windows& p) {
+  return static_cast<size_t>(p.windows) * 2 * kMaxTokens * kWindow;
+}
+
+size_t SpillBytes(const Windows& p) {
+  const size_t groups = p.tiles == 1 ? 0 : p.groups;
+  return groups * kMaxTokens * kLanes * sizeof(int32_t);
+}
+
+constexpr size_t kUnitSums = kMaxTokens * kUnit * sizeof(int32_t);
+constexpr size_t kUnitBytes = kMaxTokens * kUnit;
+
+Block MakeBlock(const Windows& p, uint8_t* scratch) {
+  Block block;
+  block.inputs = scratch;
+  block.spill = reinterpret_cast<int32_t*>(scratch + InputBytes(p));
+  block.sums =
+      reinterpret_cast<int32_t*>(scratch + InputBytes(p) + SpillBytes(p));
+  block.bytes = scratch + InputBytes(p) + SpillBytes(p) + kUnitSums;
+  return block;
+}
+
+// Stores both copies of one token, `count` inputs from `row` on; `to` is its
+// place in window 0 and `stride` leads to the next window.
+template <int windows>
+void PrepareToken(const int8_t* row, int count, uint8_t* to, size_t stride) {
+  const __m512i flip = _mm512_set1_epi8(-128);
+  __m512i from[windows], moved[windows];
+#pragma GCC unroll 12
+  for (int j = 0; j < windows; ++j) {
+    const __mmask64 mask =
+        count > j * kWindow ? FirstBytes(count - j * kWindow) : 0;
+    from[j] = _mm512_xor_si512(
+        flip, _mm512_maskz_loadu_epi8(mask, row + j * kWindow));
+    _mm512_store_si512(to + j * stride, from[j]);
+  }
+  // Lane s has to come from window (j + s) mod windows: by the bits of s.
+#define TF_POF_MOVE(source, target, distance, mask)                    \
+  _Pragma("GCC unroll 12") for (int j = 0; j < windows; ++j) {         \
+    target[j] = _mm512_mask_mov_epi32(source[j], mask,                 \
+                                      source[(j + distance) % windows]); \
+  }
+  TF_POF_MOVE(from, moved, 1, 0xAAAA)
+  TF_POF_MOVE(moved, from, 2, 0xCCCC)
+  TF_POF_MOVE(from, moved, 4, 0xF0F0)
+  TF_POF_MOVE(moved, from, 8, 0xFF00)
+#undef TF_POF_MOVE
+#pragma GCC unroll 12
+  for (int j = 0; j < windows; ++j) {
+    _mm512_store_si512(to + (windows + j) * stride, from[j]);
+  }
+}
+
+using PrepareFunction = void (*)(const int8_t*, int, uint8_t*, size_t);
+constexpr PrepareFunction kPrepare[kMaxWindows] = {
+    PrepareToken<1>, PrepareToken<2>,  PrepareToken<3>,  PrepareToken<4>,
+    PrepareToken<5>, PrepareToken<6>,  PrepareToken<7>,  PrepareToken<8>,
+    PrepareToken<9>, PrepareToken<10>, PrepareToken<11>, PrepareToken<12>,
+};
+
+// Tokens past the task's repeat its last: what they give is not stored.
+void Prepare(const Windows& p, const Task& task, int tokens, int tile,
+             uint8_t* to) {
+  const int begin = tile * p.windows * kWindow;
+  const int rest = p.inputs - begin;
+  const int count = rest < p.windows * kWindow ? rest : p.windows * kWindow;
+  for (int t = 0; t < tokens; ++t) {
+    const int source = t < task.tokens ? t : task.tokens - 1;
+    kPrepare[p.windows - 1](
+        static_cast<const int8_t*>(task.input) +
+            static_cast<size_t>(source) * p.inputs + begin,
+        count, to + t * kWindow, static_cast<size_t>(tokens) * kWindow);
+  }
+}
+
+// The picked inputs of token t. With a base and an index register the
+// instruction spreads over the pipes better than with one register.
+template <int t>
+TF_POF_INLINE __m512i Pick(const uint8_t* inputs, size_t window,
+                           __m512i picks) {
+  __m512i out;
+  asm volatile("vpermb %c4(%1,%2), %3, %0"
+               : "=v"(out)
+               : "r"(inputs), "r"(window), "v"(picks), "i"(t * kWindow));
+  return out;
+}
+
+// Two picks, then two dot products of three tokens before: the best order of
+// those measured.
+template <int tokens, int t>
+TF_POF_INLINE void StepTokens(const uint8_t* inputs, size_t window,
+                              __m512i picks, __m512i weights,
+                              __m512i picked[tokens], __m512i sums[tokens]) {
+  if constexpr (t < tokens) {
+    picked[t] = Pick<t>(inputs, window, picks);
+    if constexpr (t + 1 < tokens) {
+      picked[t + 1] = Pick<t + 1>(inputs, window, picks);
+    }
+    if constexpr (t >= 3) PinnedDot(&sums[t - 3], picked[t - 3], weights);
+    if constexpr (t >= 2) PinnedDot(&sums[t - 2], picked[t - 2], weights);
+    StepTokens<tokens, t + 2>(inputs, window, picks, weights, picked, sums);
+  } else {
+    constexpr int done = t >= 3 ? t - 3 : 0;
+#pragma GCC unroll 4
+    for (int i = done; i < tokens; ++i) {
+      PinnedDot(&sums[i], picked[i], weights);
+    }
+  }
+}
+
+template <int tokens>
+TF_POF_INLINE void Step(const uint8_t* inputs, uint16_t window,
+                        const WindowStep* step, __m512i sums[tokens]) {
+  const __m512i picks = _mm512_load_si512(step->picks);
+  const __m512i weights = _mm512_load_si512(step->weights);
+  const char* ahead = reinterpret_cast<const char*>(step) + kPrefetch;
+  _mm_prefetch(ahead, _MM_HINT_T0);
+  _mm_prefetch(ahead + 64, _MM_HINT_T0);
+  __m512i picked[tokens];
+  StepTokens<tokens, 0>(inputs,
+                        static_cast<size_t>(window) * tokens * kWindow, picks,
+                        weights, picked, sums);
+}
+
+// All steps of a group; `chains` sums of each token, so that with few tokens
+// one dot product need not wait for the one before.
+template <int tokens, int chains>
+TF_POF_INLINE void RunSteps(const uint8_t* inputs, const uint16_t* window,
+                            const WindowStep* step, const WindowStep* end,
+                            __m512i sums[tokens]) {
+  __m512i more[chains][tokens];
+#pragma GCC unroll 4
+  for (int c = 1; c < chains; ++c) {
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; ++t) more[c][t] = _mm512_setzero_si512();
+  }
+  for (; end - step >= chains; step += chains, window += chains) {
+    Step<tokens>(inputs, window[0], step, sums);
+#pragma GCC unroll 4
+    for (int c = 1; c < chains; ++c) {
+      Step<tokens>(inputs, window[c], step + c, more[c]);
+    }
+  }
+  for (; step != end; ++step) Step<tokens>(inputs, *window++, step, sums);
+#pragma GCC unroll 4
+  for (int c = 1; c < chains; ++c) {
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; ++t) {
+      sums[t] = _mm512_add_epi32(sums[t], more[c][t]);
+    }
+  }
+}
+
+// Interleaves what Narrow gave for four groups and four tokens to 64 bytes a
+// token, in the order of LaneByte.
+TF_POF_INLINE void JoinGroups(const __m512i narrow[4], uint8_t* bytes) {
+  const __m512i low01 = _mm512_unpacklo_epi32(narrow[0], narrow[1]);
+  const __m512i high01 = _mm512_unpackhi_epi32(narrow[0], narrow[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(narrow[2], narrow[3]);
+  const __m512i high23 = _mm512_unpackhi_epi32(narrow[2], narrow[3]);
+  _mm512_store_si512(bytes, _mm512_unpacklo_epi64(low01, low23));
+  _mm512_store_si512(bytes + kUnit, _mm512_unpackhi_epi64(low01, low23));
+  _mm512_store_si512(bytes + 2 * kUnit, _mm512_unpacklo_epi64(high01, high23));
+  _mm512_store_si512(bytes + 3 * kUnit, _mm512_unpackhi_epi64(high01, high23));
+}
+
+// Puts a unit's bytes into the order of the outputs and stores them.
+void StoreBytes(const Windows& p, const Epilogue& epilogue, const Task& task,
+                int unit, const uint8_t* bytes) {
+  const int begin = unit * kUnit;
+  const int end = begin + kUnit < p.outputs ? begin + kUnit : p.outputs;
+  const int column = (unit - task.unit_begin) * kUnit;
+  const __m512i flip = _mm512_set1_epi8(-128);
+  for (int n = begin; n < end; n += 64) {
+    const __m512i order = _mm512_load_si512(p.lane_bytes.data + n);
+    const __mmask64 mask = FirstBytes(end - n);
+    for (int t = 0; t < task.tokens; ++t) {
+      __m512i out = LookUp(bytes + t * kUnit, order);
+      if (epilogue.table != nullptr) out = LookUp(epilogue.table, out);
+      _mm512_mask_storeu_epi8(static_cast<int8_t*>(task.output) +
+                                  t * task.stride + column + n - begin,
+                              mask, _mm512_xor_si512(out, flip));
+    }
+  }
+}
+
+// The lane whose byte LaneByte names.
+int LaneOf(uint8_t byte) {
+  return byte / 64 * 64 + byte / 4 % 4 * 16 + byte / 16 % 4 * 4 + byte % 4;
+}
+
+void StoreSums(const Windows& p, const Epilogue& epilogue, const Task& task,
+               int unit, const int32_t* sums) {
+  const int begin = unit * kUnit;
+  const int end = begin + kUnit < p.outputs ? begin + kUnit : p.outputs;
+  const int column = (unit - task.unit_begin) * kUnit;
+  for (int t = 0; t < task.tokens; ++t) {
+    const size_t row = t * task.stride + column;
+    for (int n = begin; n < end; ++n) {
+      const int32_t sum = sums[t * kUnit + LaneOf(p.lane_bytes.data[n])];
+      const size_t at = row + n - begin;
+      if (epilogue.type == kTfPofFloat32) {
+        static_cast<float*>(task.output)[at] =
+            static_cast<float>(sum) * epilogue.scales[n];
+      } else {
+        static_cast<int32_t*>(task.output)[at] = sum;
+      }
+    }
+  }
+}
+
+// Keeps a finished group for when its unit is complete. `narrow` collects
+// four groups of each four tokens.
+template <int tokens>
+TF_POF_INLINE void KeepGroup(const Windows& p, const Epilogue& epilogue,
+                             const Block& block, int group, bool last,
+                             __m512i (*narrow)[4],
+                             const __m512i sums[tokens]) {
+  const int in_unit = group % (kUnit / kLanes);
+  if (epilogue.type != kTfPofInt8) {
+    for (int t = 0; t < tokens; ++t) {
+      _mm512_store_si512(block.sums + t * kUnit + in_unit * kLanes, sums[t]);
+    }
+    return;
+  }
+  const __m512 scale = _mm512_loadu_ps(p.scales.data + group * kLanes);
+  const __m512i zero_point = ZeroPoint16(epilogue);
+#pragma GCC unroll 4
+  for (int t = 0; t < tokens; t += 4) {
+    __m512i value[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      value[i] = Scale(sums[t + i < tokens ? t + i : tokens - 1], scale);
+    }
+    narrow[t / 4][in_unit % 4] =
+        Narrow(value[0], value[1], value[2], value[3], zero_point);
+    if (last || in_unit % 4 == 3) {
+      JoinGroups(narrow[t / 4],
+                 block.bytes + t * kUnit + in_unit / 4 * 64);
+    }
+  }
+}
+
+template <int tokens, int chains>
+__attribute__((noinline)) void RunTokens(const Windows& p,
+                                         const Epilogue& epilogue,
+                                         const Task& task) {
+  const Block block = MakeBlock(p, task.scratch);
+  constexpr int kGroups = kUnit / kLanes;
+  const int first = task.unit_begin * kGroups;
+  const int end = task.unit_end * kGroups;
+  const int last = end < p.groups ? end : p.groups;
+  alignas(64) __m512i narrow[(tokens + 3) / 4][4] = {};
+  for (int tile = 0; tile < p.tiles; ++tile) {
+    Prepare(p, task, tokens, tile, block.inputs);
+    for (int group = first; group < last; ++group) {
+      __m512i sums[tokens];
+      int32_t* spill = block.spill +
+                       static_cast<size_t>(group - first) * tokens * kLanes;
+      if (tile == 0) {
+        const __m512i bias =
+            _mm512_loadu_si512(p.bias.data + group * kLanes);
+#pragma GCC unroll 16
+        for (int t = 0; t < tokens; ++t) sums[t] = bias;
+      } else {
+#pragma GCC unroll 16
+        for (int t = 0; t < tokens; ++t) {
+          sums[t] = _mm512_load_si512(spill + t * kLanes);
+        }
+      }
+      const size_t at = static_cast<size_t>(tile) * p.groups + group;
+      RunSteps<tokens, chains>(
+          block.inputs, p.step_windows.data + p.first_step.data[at],
+          p.steps.data + p.first_step.data[at],
+          p.steps.data + p.first_step.data[at + 1], sums);
+      if (tile < p.tiles - 1) {
+#pragma GCC unroll 16
+        for (int t = 0; t < tokens; ++t) {
+          _mm512_store_si512(spill + t * kLanes, sums[t]);
+        }
+        continue;
+      }
+      const bool unit_ends =
+          group == last - 1 || group % kGroups == kGroups - 1;
+      KeepGroup<tokens>(p, epilogue, block, group, unit_ends, narrow, sums);
+      if (!unit_ends) continue;
+      if (epilogue.type == kTfPofInt8) {
+        StoreBytes(p, epilogue, task, group / kGroups, block.bytes);
+      } else {
+        StoreSums(p, epilogue, task, group / kGroups, block.sums);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+size_t WindowsAvx512Scratch(const void* packed) {
+  const auto& p = *static_cast<const Windows*>(packed);
+  return InputBytes(p) + SpillBytes(p) + kUnitSums + kUnitBytes;
+}
+
+void RunWindowsAvx512(const void* packed, const Epilogue& epilogue,
+                      const Task& task) {
+  const auto& p = *static_cast<const Windows*>(packed);
+  if (task.tokens == 1) {
+    RunTokens<1, 4>(p, epilogue, task);
+  } else if (task.tokens == 2) {
+    RunTokens<2, 4>(p, epilogue, task);
+  } else if (task.tokens <= 4) {
+    RunTokens<4, 2>(p, epilogue, task);
+  } else if (task.tokens <= 8) {
+    RunTokens<8, 1>(p, epilogue, task);
+  } else {
+    RunTokens<16, 1>(p, epilogue, task);
+  }
+}
+
+}  // namespace tf_pof
