@@ -1,6 +1,8 @@
 """bin/evaluate: scores a fine-tuned model on a task."""
 
-from absl import flags
+import os
+
+from absl import app, flags
 import rich.console
 
 from tf_pof.cli import common, task_flags
@@ -11,7 +13,8 @@ flags.DEFINE_string(
     "model",
     None,
     "What to score: the output of bin/finetune, the prefix of one of its "
-    "checkpoints, or a fine-tuned model folder of tf_pof or Hugging Face.",
+    "checkpoints, a fine-tuned model folder of tf_pof or Hugging Face, or a "
+    ".tflite of bin/export_tflite.",
 )
 flags.DEFINE_string(
     "output",
@@ -32,10 +35,10 @@ flags.DEFINE_enum(
     "precision",
     "float32",
     ["float32", "mixed_bfloat16", "mixed_float16"],
-    "Precision of the forward pass.",
+    "Precision of the forward pass; a .tflite has its own.",
 )
 flags.DEFINE_string(
-    "vocab", None, "Vocabulary, for models that come without a vocab.txt."
+    "vocab", None, "Vocabulary, instead of the one that comes with the model."
 )
 flags.DEFINE_bool(
     "lowercase",
@@ -49,18 +52,30 @@ task_flags.define()
 def main(argv):
     del argv
     common.require_flags("task", "model")
-    from tf_pof.tasks import evaluation
+    values = {
+        "splits": FLAGS.split,
+        "output": FLAGS.output,
+        "batch_size": FLAGS.batch_size,
+        "vocab": FLAGS.vocab,
+        "lowercase": FLAGS.lowercase,
+    }
+    is_file = FLAGS.model.endswith(".tflite")
+    if is_file and FLAGS["precision"].present:
+        raise app.UsageError(
+            "--precision is of models in Keras; a .tflite computes as it was "
+            "exported: leave the flag out."
+        )
+    if is_file:
+        from tf_pof.export import evaluation
+    else:
+        from tf_pof.tasks import evaluation
 
+        values["precision"] = FLAGS.precision
     evaluation.run(
-        FLAGS.model,
+        os.path.expanduser(FLAGS.model),
         task_flags.options(),
         rich.console.Console(),
-        splits=FLAGS.split,
-        output=FLAGS.output,
-        batch_size=FLAGS.batch_size,
-        precision=FLAGS.precision,
-        vocab=FLAGS.vocab,
-        lowercase=FLAGS.lowercase,
+        **values,
     )
 
 

@@ -1,0 +1,107 @@
+"""Scores a .tflite on a task, as `tasks.evaluation` scores a model folder."""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+import tempfile
+import types
+from typing import Any
+
+import numpy as np
+import rich.console
+
+from tf_pof.export import metadata
+from tf_pof.export.litert import LiteModel
+from tf_pof.tasks import evaluation
+
+
+class ScoredFile:
+    """A .tflite of a task, as `tasks.evaluation.Scored`.
+
+    Args:
+        path: of a file of bin/export_tflite.
+        folder: that the vocabulary of the file is unpacked to.
+
+    Raises:
+        ValueError: if it is corrupt, of another program, without a task's
+            head, or needs another runtime.
+        OSError: if it cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike, folder: str | os.PathLike):
+        if not os.path.isfile(path):
+            raise OSError(
+                f"There is no file {path}: export it with bin/export_tflite."
+            )
+        contents = pathlib.Path(path).read_bytes()
+        try:
+            details = metadata.read_details(contents)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        self._name = os.fspath(path)
+        self._lite = LiteModel(path, num_threads=os.cpu_count() or 1)
+        if details is None:
+            raise ValueError(
+                f"{path} has no {metadata.DETAILS}, which says what it "
+                "computes: give a file that bin/export_tflite wrote."
+            )
+        self.head, self.num_labels = details["head"], details["num_labels"]
+        if self.head not in ("classifier", "span"):
+            raise ValueError(
+                f"{path} has no task head: fine-tune its model with "
+                "bin/finetune and export that."
+            )
+        self.labels = details["labels"]
+        self.lowercase = details["lowercase"]
+        self.config = types.SimpleNamespace(
+            vocabulary_size=details["config"]["vocabulary_size"],
+            max_sequence_length=self._lite.sequence_lengths[-1],
+        )
+        self.vocab_file = None
+        vocabulary = metadata.read(contents).get(metadata.VOCABULARY)
+        if vocabulary is not None:
+            unpacked = pathlib.Path(folder, metadata.VOCABULARY)
+            unpacked.write_bytes(vocabulary)
+            self.vocab_file = str(unpacked)
+
+    def __call__(
+        self, inputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Float32 logits by name, see `LiteModel`."""
+        try:
+            return self._lite(inputs)
+        except RuntimeError as error:
+            raise ValueError(
+                f"LiteRT cannot compute {self._name} "
+                f"({' '.join(str(error).split())}): export it anew with "
+                "--encoding=dense."
+            ) from error
+
+
+def run(
+    path: str,
+    options: dict[str, Any],
+    console: rich.console.Console,
+    splits: Sequence[str] | None = None,
+    output: str | None = None,
+    batch_size: int = 32,
+    vocab: str | None = None,
+    lowercase: bool | None = None,
+) -> dict[str, dict[str, float]]:
+    """Scores a .tflite, prints the metrics and writes predictions.
+
+    Tokenizer and labels are those in the file. For arguments, result and
+    errors see `tasks.evaluation.run` and `ScoredFile`.
+    """
+    with tempfile.TemporaryDirectory(prefix="tf_pof_") as folder:
+        return evaluation.evaluate(
+            ScoredFile(path, folder),
+            path,
+            options,
+            console,
+            splits,
+            output,
+            batch_size,
+            vocab,
+            lowercase,
+        )
