@@ -71,7 +71,8 @@ def forward(plain, ranges, x):
     config = plain.config
 
     def weights(name):
-        return [w.astype(np.float64) for w in plain.get_layer(name).get_weights()]
+        values = plain.get_layer(name).get_weights()
+        return [value.astype(np.float64) for value in values]
 
     def dense(x, name, reads=None):
         kernel, bias = weights(name)

@@ -51,6 +51,31 @@ flags.DEFINE_bool(
     "tokenizer_config.json says, else true.",
 )
 flags.DEFINE_bool(
+    "qat",
+    False,
+    "Whether weights and activations are rounded to int8 in training, which "
+    "begins best from a fine-tuned model or run as --model.",
+)
+flags.DEFINE_integer(
+    "qat_start_step",
+    0,
+    "First step that rounds; before it ranges of activations are observed.",
+    lower_bound=0,
+)
+flags.DEFINE_integer(
+    "qat_freeze_step",
+    None,
+    "First step with ranges that stay; by default half of the steps.",
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    "qat_range_decay",
+    0.99,
+    "Decay of the ranges' moving averages, per batch.",
+    0.0,
+    1.0,
+)
+flags.DEFINE_bool(
     "group_by_length",
     True,
     "Whether a batch has texts of similar length: less padding to compute.",
@@ -68,6 +93,7 @@ def main(argv):
             "hidden_loss_weight": 0.0,
             "attention_loss_weight": 0.0,
         }
+    _check_quantization()
     if FLAGS.final_sparsity:
         more |= _pruning_on_the_task()
     elif FLAGS.learning_rate_schedule == "rewind":
@@ -80,6 +106,22 @@ def main(argv):
     fields = dataclasses.fields(program.Settings)
     settings = program.Settings(**(training_flags.values(fields) | more))
     program.run(settings, rich.console.Console())
+
+
+def _check_quantization() -> None:
+    """Raises app.UsageError for flags that contradict --qat."""
+    if FLAGS.qat and FLAGS.final_sparsity:
+        raise app.UsageError(
+            "--qat and --final_sparsity exclude each other: prune first, then "
+            "give the run as --model to one with --qat."
+        )
+    for name in ("qat_start_step", "qat_freeze_step", "qat_range_decay"):
+        if FLAGS[name].present and not FLAGS.qat:
+            raise app.UsageError(f"--{name} needs --qat.")
+    if FLAGS.qat_range_decay == 1:
+        raise app.UsageError(
+            "--qat_range_decay=1 would never move a range: choose less."
+        )
 
 
 def _pruning_on_the_task() -> dict:

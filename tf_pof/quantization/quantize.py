@@ -77,12 +77,20 @@ class QuantizedModel(functional.Functional):
     def ranges(self) -> dict[str, tuple[float, float]]:
         """(minimum, maximum) of every quantizer; (0, 0) if it saw nothing.
 
-        Of replicas it is the mean.
+        Of the replicas of this process it is the mean.
         """
         return {
-            name: (float(layer.minimum.numpy()), float(layer.maximum.numpy()))
+            name: (_local_mean(layer.minimum), _local_mean(layer.maximum))
             for name, layer in self.quantizers.items()
         }
+
+    def synchronize(self) -> None:
+        """Gives all replicas their mean ranges; call it on every worker."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return
+        for layer in self.quantizers.values():
+            for variable in (layer.minimum, layer.maximum):
+                variable.assign(variable.read_value())
 
     def set_ranges(self, ranges: Mapping[str, Sequence[float]]) -> None:
         """Takes ranges such as `ranges()` gives.
@@ -214,6 +222,15 @@ def calibrate(model: QuantizedModel, batches: Iterable) -> QuantizedModel:
     return model
 
 
+def _local_mean(variable) -> float:
+    """Without a word to other workers, who may not be asking."""
+    copies = [variable]
+    if isinstance(variable, tf.distribute.DistributedValues):
+        copies = variable.values
+    mean = np.mean([x.numpy() for x in copies], dtype=np.float64)
+    return float(np.float32(mean))
+
+
 def _quantizers(model, prefix=""):
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -233,7 +250,8 @@ def _choose(model, layers) -> set[keras.layers.Layer]:
         return isinstance(layer, (keras.layers.Dense, *_EMBEDDINGS))
 
     # Says also that a model is pruned, or no functional one.
-    chosen = cloning.choose(model, suits if layers is None else layers, "layers")
+    layers = suits if layers is None else layers
+    chosen = cloning.choose(model, layers, "layers")
     for layer in sorted(chosen, key=lambda x: x.name):
         if not suits(layer):
             raise ValueError(

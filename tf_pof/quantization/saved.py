@@ -3,8 +3,8 @@
 import os
 
 from tf_pof._keras import keras
-from tf_pof.models import folder
-from tf_pof.quantization.quantize import VERSION, quantize
+from tf_pof.models import bert, folder, weights
+from tf_pof.quantization.quantize import VERSION, QuantizedModel, quantize
 
 
 def load(
@@ -81,3 +81,26 @@ def restore(model: keras.Model, source: str) -> keras.Model:
             f"{source}: quantization.json does not fit the model: {error}"
         ) from None
     return quantized
+
+
+def as_float32(model: QuantizedModel) -> QuantizedModel:
+    """A copy of a quantized model that computes in float32.
+
+    Its variables are new and of this process alone, whatever the strategy of
+    the model.
+
+    Args:
+        model: of `tf_pof.build` or `load`, then quantized.
+    """
+    plain = bert.build(
+        model.config, model.head, model.num_labels, model.name, dtype="float32"
+    )
+    for name in ("labels", "vocab_file", "lowercase", "sparsity"):
+        setattr(plain, name, getattr(model, name, None))
+    values = weights.variables(model)
+    for path, variable in weights.variables(plain).items():
+        variable.assign(values[path].numpy())
+    state = model.quantization_state()
+    copy = quantize(plain, state["layers"])
+    copy.set_ranges(state["ranges"])
+    return copy

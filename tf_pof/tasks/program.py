@@ -11,9 +11,10 @@ import rich.console
 from tf_pof._keras import keras
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.distillation import Distiller
-from tf_pof.models import bert, folder, resolve as models, weights
+from tf_pof.models import bert, folder, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
+from tf_pof.quantization import QuantizationSchedule, quantize, saved
 from tf_pof.tasks import distillers, evaluation, inputs, registry, scoring
 from tf_pof.tasks import trained
 from tf_pof.tasks.classification import label_order
@@ -38,16 +39,45 @@ class Settings(TrainingSettings):
     vocab: str | None = None
     lowercase: bool | None = None
     group_by_length: bool = True
+    # Quantization-aware training; None freezes ranges half-way.
+    qat: bool = False
+    qat_start_step: int = 0
+    qat_freeze_step: int | None = None
+    qat_range_decay: float = 0.99
 
     def free_to_change(self):
-        return tuple(n for n in super().free_to_change() if n != "jit_compile")
+        fixed = ["jit_compile"]
+        if self.qat:
+            # Ranges are of what is computed together.
+            fixed += ["micro_batch_size", "strategy"]
+        return tuple(n for n in super().free_to_change() if n not in fixed)
 
     def identity(self):
         values = super().identity()
+        if not self.qat:
+            values = {k: v for k, v in values.items() if k[:3] != "qat"}
         # As given: how many they are is known once the data are read.
         if values.pop("by_epochs"):
             values["train_steps"] = 0
         return values
+
+    def quantization_schedule(self) -> QuantizationSchedule | None:
+        """When rounding begins and ranges stay; the steps must be known.
+
+        Raises:
+            ValueError: for steps out of order or not within the run.
+        """
+        if not self.qat:
+            return None
+        freeze_step = self.qat_freeze_step
+        if freeze_step is None:
+            freeze_step = max(self.qat_start_step, self.train_steps // 2, 1)
+        if self.qat_start_step >= self.train_steps:
+            raise ValueError(
+                f"--qat_start_step={self.qat_start_step} is not within the "
+                f"{self.train_steps} training steps: nothing would be rounded."
+            )
+        return QuantizationSchedule(self.qat_start_step, freeze_step)
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:
@@ -103,6 +133,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     planned = dataclasses.replace(
         settings, train_steps=steps, by_epochs=not settings.train_steps
     )
+    quantization = planned.quantization_schedule()
     with strategy.scope():
         distiller = build(planned, task, student)
     if distiller.teacher is not None:
@@ -114,6 +145,12 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         console.print(
             f"Locked {len(locked)} kernels with "
             f"{_summary(locked)['sparsity']:.2%} zeros."
+        )
+    if settings.qat and student.new_weights:
+        console.print(
+            f"{settings.model} has no {task.head} head trained on "
+            f"{task.name}: quantization is better learned after fine-tuning.",
+            soft_wrap=True,
         )
 
     def evaluate():
@@ -137,6 +174,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         ),
         evaluate,
         console,
+        callbacks=[quantization] if quantization else [],
     )
     locks.check(student)
     result = {
@@ -147,9 +185,19 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     }
     if not chief:
         return result
+    trained_model = distiller.student
+    if quantization:
+        # Levels are exact in float32 alone, as in the file that is exported.
+        trained_model = saved.as_float32(trained_model)
+        result["quantization"] = {
+            "start_step": quantization.start_step,
+            "freeze_step": quantization.freeze_step,
+            "range_decay": settings.qat_range_decay,
+            **trained_model.quantization_state(),
+        }
     result["metrics"] = {
         split: splits.score(
-            distiller.student,
+            trained_model,
             split,
             console,
             os.path.join(settings.output, "predictions"),
@@ -163,7 +211,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         result["sparsity"] = _summary(locked)
     path = os.path.join(settings.output, "model")
     folder.save(
-        distiller.student,
+        trained_model,
         path,
         vocab_file=student.vocab_file,
         sparsity=_provenance(student, result),
@@ -176,12 +224,14 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
 
 def load_student(settings: Settings, task: Task) -> keras.Model:
     """The model to fine-tune, with the task's head; in scope."""
-    student = models.resolve(
+    student = trained.load_float(
         settings.model,
-        head=task.head,
-        num_labels=task.num_labels,
+        task.head,
+        task.num_labels,
         **settings.model_overrides(),
     )
+    if settings.qat and not student.new_weights:
+        _reorder(student, task)
     student.labels = task.labels
     student.vocab_file = settings.vocab or student.vocab_file
     if settings.lowercase is not None:
@@ -194,7 +244,7 @@ def load_student(settings: Settings, task: Task) -> keras.Model:
 
 
 def build(settings: Settings, task: Task, student: keras.Model) -> Distiller:
-    """Teacher, lock or pruning, and optimizer; compiled, in scope."""
+    """Teacher, lock, pruning or quantization, optimizer; compiled, in scope."""
     teacher = None
     if settings.teacher:
         teacher = load_teacher(settings.teacher, task, student)
@@ -202,6 +252,8 @@ def build(settings: Settings, task: Task, student: keras.Model) -> Distiller:
         student = prune(student, settings.schedule, **settings.pruning)
     elif settings.lock and _has_zeros(student):
         locks.lock(student)
+    if settings.qat:
+        student = quantize(student, range_decay=settings.qat_range_decay)
     return distillers.make(
         task,
         student,
@@ -244,12 +296,17 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
                 f"The teacher {spec} has another vocabulary than the student "
                 f"({files[0]} and {files[1]} differ): they must read the same."
             )
-    order = label_order(task.labels, getattr(teacher, "labels", None))
+    _reorder(teacher, task)
+    return teacher
+
+
+def _reorder(model, task):
+    """Gives a trained classifier's outputs the order of the task's labels."""
+    order = label_order(task.labels, getattr(model, "labels", None))
     if order is not None:
-        classifier = teacher.get_layer("classifier")
+        classifier = model.get_layer("classifier")
         kernel, bias = classifier.get_weights()
         classifier.set_weights([kernel[:, order], bias[order]])
-    return teacher
 
 
 def show(result: dict, console: rich.console.Console) -> None:
@@ -260,6 +317,9 @@ def show(result: dict, console: rich.console.Console) -> None:
             f"Zeros: {result['sparsity']['sparsity']:.4%} of "
             f"{len(result['sparsity']['tensors'])} kernels"
         )
+    if "quantization" in result:
+        layers = result["quantization"]["layers"]
+        console.print(f"Quantized to int8: {len(layers)} kernels and tables")
     console.print(f"Time: {result['seconds'] / 60:.1f} min")
 
 
@@ -293,11 +353,12 @@ def _provenance(student, result):
         name: {**before.get("tensors", {}).get(name, {}), **tensor}
         for name, tensor in result["sparsity"]["tensors"].items()
     }
+    qat = "quantization" in result
     return {
         **before,
         **result["sparsity"],
         "tensors": tensors,
-        "fine_tuning": result["settings"],
+        "quantization" if qat else "fine_tuning": result["settings"],
     }
 
 

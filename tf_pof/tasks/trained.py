@@ -9,14 +9,16 @@ import tensorflow as tf
 
 from tf_pof.models import resolve as models
 from tf_pof.pruning import schedules
-from tf_pof.pruning.wrapper import prune
+from tf_pof.pruning.fit import PrunedModel
+from tf_pof.pruning.wrapper import prune, strip
+from tf_pof.quantization import Phase, quantize, saved
 from tf_pof.tasks import registry
 
 _SETTINGS = "settings.json"
 
 
 def load(spec: str) -> keras.Model:
-    """A fine-tuned model.
+    """A fine-tuned model; a `QuantizedModel` if it was trained as one.
 
     Args:
         spec: the output of bin/finetune (its model, or its last checkpoint
@@ -26,29 +28,66 @@ def load(spec: str) -> keras.Model:
     Raises:
         ValueError: if it is none of them, or has no trained task head.
     """
-    spec = os.path.expanduser(spec)
-    prefix = None
-    if os.path.exists(os.path.join(spec, _SETTINGS)):
-        finished = os.path.join(spec, "model")
-        prefix = tf.train.latest_checkpoint(os.path.join(spec, "checkpoints"))
-        if os.path.isdir(finished):
-            spec, prefix = finished, None
-        elif prefix is None:
-            raise ValueError(
-                f"{spec} has neither a model nor a checkpoint yet: let "
-                "bin/finetune go on."
-            )
-    elif os.path.exists(spec + ".index") and os.path.exists(_run_of(spec)):
-        prefix = spec
-    if prefix is not None:
-        return _restore(prefix)
+    spec, is_checkpoint = _find(spec)
+    if is_checkpoint:
+        return _restore(spec)[1]
     model = models.resolve(spec, head="auto")
     if model.head not in ("classifier", "span") or model.new_weights:
         raise ValueError(
             f"{spec} has no trained task head: fine-tune it with "
             "bin/finetune, and give the folder of the run."
         )
+    return saved.restore(model, spec)
+
+
+def load_float(
+    spec: str, head: str, num_labels: int, **overrides
+) -> keras.Model:
+    """A model to train on, as float whatever it was trained as.
+
+    Args:
+        spec: as of `load`, but it may lack a trained head: `new_weights` says.
+        head, num_labels: of the task.
+        **overrides: fields of BertConfig, such as dropout.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    spec, is_checkpoint = _find(spec)
+    if not is_checkpoint:
+        return models.resolve(
+            spec, head=head, num_labels=num_labels, **overrides
+        )
+    model, restored = _restore(spec, **overrides)
+    if (model.head, model.num_labels) != (head, num_labels):
+        raise ValueError(
+            f"{spec} has a {model.head} head of {model.num_labels} outputs, "
+            f"but the task needs a {head} of {num_labels}: let that run end, "
+            "and give its folder."
+        )
+    if isinstance(restored, PrunedModel):
+        # Without what the masks hide.
+        model = strip(restored)
+        model.new_weights = ()
     return model
+
+
+def _find(spec: str) -> tuple[str, bool]:
+    """The path of a model, and whether it is a checkpoint of a run."""
+    spec = os.path.expanduser(spec)
+    if os.path.exists(os.path.join(spec, _SETTINGS)):
+        finished = os.path.join(spec, "model")
+        if os.path.isdir(finished):
+            return finished, False
+        prefix = tf.train.latest_checkpoint(os.path.join(spec, "checkpoints"))
+        if prefix is None:
+            raise ValueError(
+                f"{spec} has neither a model nor a checkpoint yet: let "
+                "bin/finetune go on."
+            )
+        return prefix, True
+    is_prefix = os.path.exists(spec + ".index")
+    return spec, is_prefix and os.path.exists(_run_of(spec))
 
 
 def _run_of(prefix: str) -> str:
@@ -57,7 +96,8 @@ def _run_of(prefix: str) -> str:
     return os.path.join(run, _SETTINGS)
 
 
-def _restore(prefix: str) -> keras.Model:
+def _restore(prefix: str, **overrides) -> tuple[keras.Model, keras.Model]:
+    """The float model of a checkpoint, and it as the run trained it."""
     with open(_run_of(prefix), encoding="utf-8") as file:
         settings = json.load(file)
     if "task" not in settings:
@@ -66,8 +106,8 @@ def _restore(prefix: str) -> keras.Model:
             "bin/finetune can be scored on a task."
         )
     task = registry.create(**settings["task"])
-    model = models.resolve(
-        settings["model"], head=task.head, num_labels=task.num_labels
+    model = load_float(
+        settings["model"], task.head, task.num_labels, **overrides
     )
     model.labels = task.labels
     model.vocab_file = settings["vocab"] or model.vocab_file
@@ -80,6 +120,8 @@ def _restore(prefix: str) -> keras.Model:
             schedules.deserialize(settings["schedule"]),
             **settings["pruning"],
         )
+    elif settings.get("qat"):
+        restored = quantize(model)
     checkpoint = tf.train.Checkpoint(student=restored)
     try:
         status = checkpoint.restore(prefix)
@@ -90,4 +132,8 @@ def _restore(prefix: str) -> keras.Model:
             f"The checkpoint {prefix} cannot be restored ({first}): choose "
             "another of the run."
         ) from error
-    return restored
+    model.new_weights = ()
+    if settings.get("qat"):
+        # Also of a run that has not begun to round.
+        restored.phase = Phase.QUANTIZE
+    return model, restored

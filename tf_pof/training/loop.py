@@ -1,11 +1,12 @@
 """The training loop that every program shares: resume, fit, checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import os
 
 import rich.console
 
+from tf_pof._keras import keras
 from tf_pof.distillation import Distiller
 from tf_pof.training import report
 from tf_pof.training import strategy as strategies
@@ -21,6 +22,7 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     console: rich.console.Console,
     readable_errors: Callable = contextlib.nullcontext,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Trains to the last step, from the last checkpoint if there is one.
 
@@ -32,6 +34,7 @@ def train(
         evaluate: called every `settings.evaluate_every` steps.
         console: of the command.
         readable_errors: context manager around reading the data.
+        callbacks: that act before those that log and save.
 
     Raises:
         ValueError: on divergence, or for a checkpoint that does not fit.
@@ -66,6 +69,7 @@ def train(
                 data(step),
                 steps_per_epoch=settings.train_steps - step,
                 callbacks=[
+                    *callbacks,
                     progress,
                     SaveCheckpoints(checkpointer, settings.checkpoint_every),
                 ],
