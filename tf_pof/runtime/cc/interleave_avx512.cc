@@ -15,25 +15,15 @@ namespace {
 // come from memory take half as long again.
 constexpr size_t kPrefetch = 4096;
 
-// Sums of 64 tokens, in the order that unpacking leaves them: vector v has, in
-// each of its four 128-bit lanes L, tokens 16 L + 4 v to 16 L + 4 v + 3.
-struct Sums {
-  __m512i v[4];
-};
-
-TF_POF_INLINE void Fill(Sums* sums, int32_t value) {
-  for (int i = 0; i < 4; ++i) sums->v[i] = _mm512_set1_epi32(value);
+// Sums of 64 tokens are four vectors in the order that unpacking leaves them:
+// vector v has, in each of its four 128-bit lanes L, tokens 16 L + 4 v to
+// 16 L + 4 v + 3. Nobody takes their address, or gcc would store them at every
+// step.
+TF_POF_INLINE void Fill(__m512i sums[4], int32_t value) {
+  for (int i = 0; i < 4; ++i) sums[i] = _mm512_set1_epi32(value);
 }
 
-TF_POF_INLINE void Load(Sums* sums, const int32_t* from) {
-  for (int i = 0; i < 4; ++i) sums->v[i] = _mm512_load_si512(from + 16 * i);
-}
-
-TF_POF_INLINE void Store(const Sums& sums, int32_t* to) {
-  for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 16 * i, sums.v[i]);
-}
-
-// Four inputs' panel rows, interleaved: 4 bytes a token, in the order of Sums.
+// Four inputs' panel rows, interleaved: 4 bytes a token, in the order of sums.
 TF_POF_INLINE void LoadQuad(const uint8_t* panel, uint64_t indices,
                             __m512i quad[4]) {
   const __m512i a = PinnedLoad8(panel, Bits16<0>(indices));
@@ -50,44 +40,58 @@ TF_POF_INLINE void LoadQuad(const uint8_t* panel, uint64_t indices,
   quad[3] = PinnedUnpackHigh16(high_ab, high_cd);
 }
 
-TF_POF_INLINE void Dot(Sums* sums, const __m512i quad[4],
+// sums += weights (four bytes) times the quad. One statement, because gcc
+// copies sums to and fro between single instructions.
+TF_POF_INLINE void Dot(__m512i sums[4], const __m512i quad[4],
                        const uint32_t* weights) {
-  const __m512i w = PinnedBroadcast(weights);
-  PinnedDot(&sums->v[0], quad[0], w);
-  PinnedDot(&sums->v[1], quad[1], w);
-  PinnedDot(&sums->v[2], quad[2], w);
-  PinnedDot(&sums->v[3], quad[3], w);
+  __m512i w;
+  asm volatile(
+      "vpbroadcastd %[weights], %[w]\n\t"
+      "vpdpbusd %[w], %[q0], %[s0]\n\t"
+      "vpdpbusd %[w], %[q1], %[s1]\n\t"
+      "vpdpbusd %[w], %[q2], %[s2]\n\t"
+      "vpdpbusd %[w], %[q3], %[s3]"
+      : [w] "=&v"(w), [s0] "+v"(sums[0]), [s1] "+v"(sums[1]),
+        [s2] "+v"(sums[2]), [s3] "+v"(sums[3])
+      : [weights] "m"(*weights), [q0] "v"(quad[0]), [q1] "v"(quad[1]),
+        [q2] "v"(quad[2]), [q3] "v"(quad[3]));
 }
 
-// The finished sums of output `n`, to row `row` of the task's panel.
-void Finish(const Sums& sums, const Epilogue& epilogue, int n, size_t row,
-            void* output) {
+// 64 sums of 32 bits, or as floats, in the order of the tokens.
+__attribute__((noinline, cold)) void FinishWide(__m512i a, __m512i b,
+                                                __m512i c, __m512i d,
+                                                const Epilogue& epilogue,
+                                                int n, int32_t* to) {
   const __m512 scale = _mm512_set1_ps(epilogue.scales[n]);
-  if (epilogue.type == kTfPofInt8) {
-    __m512i bytes = Narrow(Scale(sums.v[0], scale), Scale(sums.v[1], scale),
-                           Scale(sums.v[2], scale), Scale(sums.v[3], scale),
-                           ZeroPoint16(epilogue));
-    if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
-    _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens,
-                       bytes);
-    return;
-  }
-  int32_t* to = static_cast<int32_t*>(output) + row * kPanelTokens;
+  const __m512i sums[4] = {a, b, c, d};
   for (int i = 0; i < 4; ++i) {
-    __m512i value = sums.v[i];
+    __m512i value = sums[i];
     if (epilogue.type == kTfPofFloat32) {
       value = _mm512_castps_si512(
           _mm512_mul_ps(_mm512_cvtepi32_ps(value), scale));
     }
-    _mm_store_si128(reinterpret_cast<__m128i*>(to + 4 * i),
-                    _mm512_castsi512_si128(value));
-    _mm_store_si128(reinterpret_cast<__m128i*>(to + 16 + 4 * i),
-                    _mm512_extracti32x4_epi32(value, 1));
-    _mm_store_si128(reinterpret_cast<__m128i*>(to + 32 + 4 * i),
-                    _mm512_extracti32x4_epi32(value, 2));
-    _mm_store_si128(reinterpret_cast<__m128i*>(to + 48 + 4 * i),
-                    _mm512_extracti32x4_epi32(value, 3));
+    alignas(64) int32_t lanes[16];
+    _mm512_store_si512(lanes, value);
+    for (int j = 0; j < 16; ++j) to[j / 4 * 16 + 4 * i + j % 4] = lanes[j];
   }
+}
+
+// The finished sums of output `n`, to row `row` of the task's panel.
+TF_POF_INLINE void Finish(const __m512i sums[4], const Epilogue& epilogue,
+                          int n, size_t row, void* output) {
+  if (__builtin_expect(epilogue.type != kTfPofInt8, 0)) {
+    FinishWide(sums[0], sums[1], sums[2], sums[3], epilogue, n,
+               static_cast<int32_t*>(output) + row * kPanelTokens);
+    return;
+  }
+  const __m512 scale = _mm512_set1_ps(epilogue.scales[n]);
+  __m512i bytes =
+      Narrow(Scale(sums[0], scale), Scale(sums[1], scale),
+             Scale(sums[2], scale), Scale(sums[3], scale),
+             ZeroPoint16(epilogue));
+  if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
+  _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens,
+                     bytes);
 }
 
 // One unit in one tile of the inputs.
@@ -107,21 +111,24 @@ struct Part {
 
 };
 
-TF_POF_INLINE void Begin(const Part& p, int output_in_unit, Sums* sums) {
+TF_POF_INLINE void Begin(const Part& p, int output_in_unit, __m512i sums[4]) {
   if (p.first_tile) {
     Fill(sums, p.packed->bias.data[p.unit * kUnit + output_in_unit]);
-  } else {
-    Load(sums, p.spill + (p.row + output_in_unit) * kPanelTokens);
+    return;
   }
+  const int32_t* from = p.spill + (p.row + output_in_unit) * kPanelTokens;
+  for (int i = 0; i < 4; ++i) sums[i] = _mm512_load_si512(from + 16 * i);
 }
 
-TF_POF_INLINE void End(const Part& p, int output_in_unit, const Sums& sums) {
+TF_POF_INLINE void End(const Part& p, int output_in_unit,
+                       const __m512i sums[4]) {
   if (p.last_tile) {
     Finish(sums, *p.epilogue, p.unit * kUnit + output_in_unit,
            p.row + output_in_unit, p.output);
-  } else {
-    Store(sums, p.spill + (p.row + output_in_unit) * kPanelTokens);
+    return;
   }
+  int32_t* to = p.spill + (p.row + output_in_unit) * kPanelTokens;
+  for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 16 * i, sums[i]);
 }
 
 TF_POF_INLINE void Prefetch(const uint8_t* stream, size_t bytes) {
@@ -135,22 +142,22 @@ __attribute__((noinline)) void RunPairs(const Part& part) {
   auto* quad = reinterpret_cast<const PairQuad*>(part.stream);
   const uint8_t* panel = part.panel;
   for (const InterleaveGroup* g = part.groups; g != part.groups_end; ++g) {
-    Sums a, b;
+    __m512i a[4], b[4];
     const bool two = g->second != kNoOutput;
-    Begin(part, g->first, &a);
+    Begin(part, g->first, a);
     if (two) {
-      Begin(part, g->second, &b);
+      Begin(part, g->second, b);
     } else {
-      Fill(&b, 0);
+      Fill(b, 0);
     }
     Prefetch(reinterpret_cast<const uint8_t*>(quad),
              g->quads * sizeof(PairQuad));
     for (const PairQuad* end = quad + g->quads; quad != end; ++quad) {
       __m512i inputs[4];
       LoadQuad(panel, quad->indices[0], inputs);
-      Dot(&a, inputs, &quad->weights[0]);
+      Dot(a, inputs, &quad->weights[0]);
       LoadQuad(panel, quad->indices[1], inputs);
-      Dot(&b, inputs, &quad->weights[1]);
+      Dot(b, inputs, &quad->weights[1]);
     }
     End(part, g->first, a);
     if (two) End(part, g->second, b);
@@ -163,13 +170,14 @@ __attribute__((noinline)) void RunBlocks(const Part& part) {
   const uint8_t* panel = part.panel;
   const int outputs = part.packed->outputs - part.unit * kUnit;
   for (const InterleaveGroup* g = part.groups; g != part.groups_end; ++g) {
-    Sums sums[rows];
+    __m512i sums[rows][4];
     const int used = outputs - g->first < rows ? outputs - g->first : rows;
+#pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
       if (r < used) {
-        Begin(part, g->first + r, &sums[r]);
+        Begin(part, g->first + r, sums[r]);
       } else {
-        Fill(&sums[r], 0);
+        Fill(sums[r], 0);
       }
     }
     Prefetch(reinterpret_cast<const uint8_t*>(quad),
@@ -178,7 +186,7 @@ __attribute__((noinline)) void RunBlocks(const Part& part) {
       __m512i inputs[4];
       LoadQuad(panel, quad->indices, inputs);
 #pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) Dot(&sums[r], inputs, &quad->weights[r]);
+      for (int r = 0; r < rows; ++r) Dot(sums[r], inputs, &quad->weights[r]);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
