@@ -1,6 +1,7 @@
 #include "thread_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -24,15 +25,21 @@ struct TfPofThreadPool {
   pthread_mutex_t callers;   // held by the caller whose loop runs
   pthread_mutex_t mutex;     // guards sleeping workers
   pthread_cond_t wake;
-  uint32_t generation;       // of the loop; atomic
   int32_t stop;              // atomic
-  // The loop of this generation.
+  // Atomic: the loop's number << 32 | workers in it * kWorker | kOpen. Workers
+  // that come when the loop is closed let it be, so that a loop never waits
+  // for one that has no processor.
+  uint64_t state;
+  // The loop. Written while it is closed and nobody is in it.
   TfPofLoopFunction function;
   void* context;
   int32_t count;
-  int32_t next;     // atomic: the first index that nobody took
-  int32_t running;  // atomic: workers that have not seen the loop's end
+  int32_t next;  // atomic: the first index that nobody took
 };
+
+static constexpr uint64_t kOpen = 1;
+static constexpr uint64_t kWorker = 2;
+static constexpr uint64_t kInside = 0xFFFFFFFF & ~kOpen;
 
 static void Pause() {
 #if defined(__x86_64__)
@@ -56,39 +63,48 @@ static void Work(TfPofThreadPool* pool, int32_t thread) {
   }
 }
 
-// Returns the generation after `seen`, spinning first and sleeping then.
-static uint32_t WaitForLoop(TfPofThreadPool* pool, uint32_t seen) {
+static bool IsNext(TfPofThreadPool* pool, uint32_t seen) {
+  return __atomic_load_n(&pool->state, __ATOMIC_ACQUIRE) >> 32 != seen;
+}
+
+// Waits for a loop after number `seen`, spinning first and sleeping then.
+static void WaitForLoop(TfPofThreadPool* pool, uint32_t seen) {
   const int64_t start = Nanoseconds();
-  for (int spins = 1;; ++spins) {
-    const uint32_t now = __atomic_load_n(&pool->generation, __ATOMIC_ACQUIRE);
-    if (now != seen) return now;
+  for (int spins = 1; !IsNext(pool, seen); ++spins) {
     Pause();
     if (spins % 64 == 0 && Nanoseconds() - start > kSpinNanoseconds) break;
   }
+  if (IsNext(pool, seen)) return;
   pthread_mutex_lock(&pool->mutex);
-  uint32_t now;
-  while ((now = __atomic_load_n(&pool->generation, __ATOMIC_ACQUIRE)) == seen) {
-    pthread_cond_wait(&pool->wake, &pool->mutex);
-  }
+  while (!IsNext(pool, seen)) pthread_cond_wait(&pool->wake, &pool->mutex);
   pthread_mutex_unlock(&pool->mutex);
-  return now;
 }
 
 static void* WorkerMain(void* argument) {
   const Worker* worker = static_cast<Worker*>(argument);
   TfPofThreadPool* pool = worker->pool;
   for (uint32_t seen = 0;;) {
-    seen = WaitForLoop(pool, seen);
+    WaitForLoop(pool, seen);
     if (__atomic_load_n(&pool->stop, __ATOMIC_ACQUIRE)) return nullptr;
+    uint64_t state = __atomic_load_n(&pool->state, __ATOMIC_ACQUIRE);
+    while ((state & kOpen) != 0 &&
+           !__atomic_compare_exchange_n(&pool->state, &state, state + kWorker,
+                                        true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE)) {
+    }
+    seen = static_cast<uint32_t>(state >> 32);
+    if ((state & kOpen) == 0) continue;
     Work(pool, worker->thread);
-    __atomic_fetch_sub(&pool->running, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_sub(&pool->state, kWorker, __ATOMIC_RELEASE);
   }
 }
 
-// Makes what was written before visible to all workers and wakes them.
-static void NextGeneration(TfPofThreadPool* pool) {
+// Opens the next loop: makes what was written before visible to the workers
+// and wakes them.
+static void OpenLoop(TfPofThreadPool* pool) {
   pthread_mutex_lock(&pool->mutex);
-  __atomic_fetch_add(&pool->generation, 1, __ATOMIC_RELEASE);
+  const uint64_t number = (pool->state >> 32) + 1;
+  __atomic_store_n(&pool->state, number << 32 | kOpen, __ATOMIC_RELEASE);
   pthread_cond_broadcast(&pool->wake);
   pthread_mutex_unlock(&pool->mutex);
 }
@@ -121,7 +137,7 @@ TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads) {
 void TfPofThreadPoolDelete(TfPofThreadPool* pool) {
   if (pool == nullptr) return;
   __atomic_store_n(&pool->stop, 1, __ATOMIC_RELEASE);
-  NextGeneration(pool);
+  OpenLoop(pool);
   for (int32_t i = 1; i < pool->threads; ++i) {
     pthread_join(pool->workers[i].handle, nullptr);
   }
@@ -147,17 +163,15 @@ void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
   pool->context = context;
   pool->count = count;
   __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
-  __atomic_store_n(&pool->running, pool->threads - 1, __ATOMIC_RELAXED);
-  NextGeneration(pool);
+  OpenLoop(pool);
   Work(pool, 0);
-  for (int spins = 1; __atomic_load_n(&pool->running, __ATOMIC_ACQUIRE) != 0;
+  __atomic_fetch_and(&pool->state, ~kOpen, __ATOMIC_ACQ_REL);
+  for (int spins = 1;
+       (__atomic_load_n(&pool->state, __ATOMIC_ACQUIRE) & kInside) != 0;
        ++spins) {
     Pause();
-    // More threads than processors: let the others finish.
-    if (spins % 4096 == 0) {
-      const timespec moment = {0, 50000};
-      nanosleep(&moment, nullptr);
-    }
+    // A worker may have lost its processor to somebody else.
+    if (spins % 1024 == 0) sched_yield();
   }
   pthread_mutex_unlock(&pool->callers);
 }
