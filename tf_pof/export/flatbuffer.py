@@ -4,12 +4,14 @@ A file may have an archive behind the flatbuffer: the vocabulary and labels of
 its metadata, where TFLite's metadata tools look for them. It is kept.
 """
 
+import hashlib
 import io
 import zipfile
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 import flatbuffers
+import numpy as np
 
 _IDENTIFIER = b"TFL3"
 # What the schema demands of the data of buffers. Python's packing code leaves
@@ -34,22 +36,38 @@ def read(contents: bytes) -> schema.ModelT:
 
 
 def write(model: schema.ModelT, original: bytes = b"") -> bytes:
-    """A .tflite file of a model, with the data of buffers aligned.
+    """A .tflite file of a model, with its data aligned and shared.
 
     Args:
         model: as `read` gives it.
         original: the file it was read from, for the archive behind it.
     """
-    builder = _AligningBuilder(1024)
+    builder = _SharingBuilder(1024)
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
     return with_archive(bytes(builder.Output()), original)
 
 
-class _AligningBuilder(flatbuffers.Builder):
+class _SharingBuilder(flatbuffers.Builder):
+    """Aligns data, and writes equal arrays once.
+
+    Scales of weights that several subgraphs use, and the 8 bytes of zero point
+    of every output, are a tenth of a sparse model otherwise.
+    """
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._arrays = {}
+
     def StartVector(self, elem_size, num_elems, alignment):
         if elem_size == 1:
             alignment = _DATA_ALIGNMENT
         return super().StartVector(elem_size, num_elems, alignment)
+
+    def CreateNumpyVector(self, x):
+        key = x.dtype.str, hashlib.sha256(np.ascontiguousarray(x)).digest()
+        if key not in self._arrays:
+            self._arrays[key] = super().CreateNumpyVector(x)
+        return self._arrays[key]
 
 
 def with_archive(contents: bytes, original: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """The encoding "packed": weights in a form of our own, for our delegate.
 
 A FULLY_CONNECTED's weights become the output of a custom operator that has
-the packed bytes (see `packed_weights`) as its one input, uint8. The tf_pof
+the packed bytes (see `packed_format`) as its one input, uint8. The tf_pof
 delegate takes both operators together. A runtime without it knows no such
 operator and refuses the file; the operator's name says what to do.
 """
@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
 from tf_pof.export import flatbuffer
-from tf_pof.export.encodings import packed_weights, weights
+from tf_pof.export.encodings import packed_decoder, packed_encoder, weights
 
 CUSTOM_CODE = "TF_POF_PACKED_WEIGHTS (load the tf_pof delegate)"
 # Packed weights have to be worth an operator.
@@ -32,7 +32,7 @@ def pack(contents: bytes) -> bytes:
     code = len(model.operatorCodes)
     indices = {}
     for matrix in weights.find(model):
-        packed = packed_weights.encode(matrix.values)
+        packed = packed_encoder.encode(matrix.values)
         if len(packed) > _MAX_SHARE * matrix.values.size:
             continue
         # Equal weights in buffers of their own become one.
@@ -100,7 +100,7 @@ def unpack(contents: bytes) -> bytes:
             if source.buffer not in dense:
                 data = model.buffers[source.buffer].data
                 packed = b"" if data is None else bytes(data)
-                dense[source.buffer] = packed_weights.decode(packed)
+                dense[source.buffer] = packed_decoder.decode(packed)
             if list(dense[source.buffer].shape) != list(target.shape):
                 raise ValueError(
                     f"The packed weights of {target.name.decode()} have "

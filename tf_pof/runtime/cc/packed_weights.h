@@ -1,6 +1,6 @@
 // Reads packed weights: int8 matrices with zeros in a compact form.
 //
-// tf_pof/export/encodings/packed_weights.py writes them and says how, field
+// tf_pof/export/encodings/packed_format.py writes them and says how, field
 // by field. Groups of up to 64 rows decode independently, on any thread, into
 // a small buffer of the caller, so that a whole dense copy never exists:
 //

@@ -1,0 +1,288 @@
+"""How large a .tflite is, and why: an honest count with all indices.
+
+Kernels are the weights of FULLY_CONNECTEDs. The encoder's are those of layers
+called layer_<n>_.. and of the pooler, the head's all others. A part's bytes
+are its kernels as they are stored, with the indices, code tables and padding
+of sparse ones, its biases (int32), and the float32 scales of both, one for
+each output. Tables are tensors that are looked up. What is left of the file
+(operators, norms, names, metadata) is "rest".
+
+Zipped is deflate at level 9, as an APK or a compressed download has it.
+"""
+
+import math
+import re
+import zlib
+
+from ai_edge_litert import schema_py_generated as schema
+import numpy as np
+import rich.console
+import rich.table
+
+from tf_pof.export import flatbuffer
+from tf_pof.export.encodings import packed, packed_format
+
+_ENCODER = re.compile(r"(?:^|[/;])(?:layer_\d+_\w+|pooler)(?:/|$)")
+_OPERATORS = schema.BuiltinOperator
+_PARTS = ("encoder", "head", "embeddings")
+
+
+def report(contents: bytes) -> dict:
+    """Counts the bytes of a .tflite file, however it is encoded.
+
+    Returns:
+        What `json.dump` takes: "file" and each part ("encoder", "head",
+        "embeddings", "rest") with "bytes" and, all but rest, "float32_bytes"
+        (all constants as float32) and "int8_bytes" (stored densely), and the
+        ratios to them; file and encoder with "zipped_bytes"; parts with
+        "weights", "zeros" and "bits_per_weight", those of kernels or tables
+        alone. "paper_ratio" is how Zafrir et al. 2021 count ("40x"): encoder
+        kernels, zeros and int8, no indices. "tensors" has a row for each
+        kernel and table. Ratios of what is not there are None.
+
+    Raises:
+        ValueError: if the file or its packed weights are corrupt.
+    """
+    model = flatbuffer.read(contents)
+    rows, data = _rows(model)
+    result = {"file": _file(model, contents, rows)}
+    for part in _PARTS:
+        own = [row for row in rows if row["part"] == part]
+        result[part] = _part(own)
+    encoder = result["encoder"]
+    stored = b"".join(
+        part for row, part in zip(rows, data) if row["part"] == "encoder"
+    )
+    encoder["zipped_bytes"] = len(zlib.compress(stored, 9))
+    rest = result["file"]["bytes"] - sum(result[x]["bytes"] for x in _PARTS)
+    result["rest"] = {"bytes": rest}
+    live = encoder["weights"] - encoder["zeros"]
+    result["paper_ratio"] = _ratio(4 * encoder["weights"], live)
+    result["tensors"] = rows
+    return result
+
+
+def _ratio(whole: float, part: float) -> float | None:
+    return whole / part if part else None
+
+
+def _file(model, contents, rows) -> dict:
+    dense = sum(row["weights"] - row["bytes"] for row in rows)
+    values = _constants(model)
+    return _with_ratios(
+        {
+            "bytes": len(contents),
+            "zipped_bytes": len(zlib.compress(contents, 9)),
+            "float32_bytes": 4 * values,
+            "int8_bytes": len(contents) + dense,
+        }
+    )
+
+
+def _with_ratios(entry: dict) -> dict:
+    for name in ("float32", "int8"):
+        ratio = _ratio(entry[f"{name}_bytes"], entry["bytes"])
+        entry[f"ratio_to_{name}"] = ratio
+    return entry
+
+
+def _constants(model) -> int:
+    """Numbers in all constants, each buffer counted once."""
+    counts = {}
+    for subgraph in model.subgraphs:
+        made = {
+            operator.outputs[0]: operator
+            for operator in subgraph.operators
+            if packed.is_packed(model, operator)
+        }
+        for index, tensor in enumerate(subgraph.tensors):
+            if index in made:
+                source = subgraph.tensors[made[index].inputs[0]]
+                counts[source.buffer] = math.prod(tensor.shape)
+            elif model.buffers[tensor.buffer].data is not None:
+                count = math.prod([] if tensor.shape is None else tensor.shape)
+                counts.setdefault(tensor.buffer, count)
+    return sum(counts.values())
+
+
+def _part(rows) -> dict:
+    weights = sum(row["weights"] for row in rows)
+    data = sum(row["bytes"] for row in rows)
+    beside = sum(row["bias_bytes"] + row["scale_bytes"] for row in rows)
+    biases = sum(row["bias_bytes"] for row in rows)
+    return {
+        "weights": weights,
+        "zeros": sum(row["zeros"] for row in rows),
+        "bits_per_weight": _ratio(8 * data, weights),
+        **_with_ratios(
+            {
+                "bytes": data + beside,
+                "float32_bytes": 4 * weights + biases,
+                "int8_bytes": weights + beside,
+            }
+        ),
+    }
+
+
+def _rows(model) -> tuple[list[dict], list[bytes]]:
+    """A row for each kernel and table, and the bytes that it counts."""
+    rows, stored, seen = [], [], set()
+    for subgraph in model.subgraphs:
+        sources = {}
+        for operator in subgraph.operators:
+            if packed.is_packed(model, operator):
+                sources[operator.outputs[0]] = operator.inputs[0]
+                continue
+            kernel = flatbuffer.is_operator(
+                model, operator, _OPERATORS.FULLY_CONNECTED
+            )
+            table = flatbuffer.is_operator(model, operator, _OPERATORS.GATHER)
+            if not kernel and not table:
+                continue
+            index = operator.inputs[1 if kernel else 0]
+            tensor = subgraph.tensors[index]
+            source = subgraph.tensors[sources.get(index, index)]
+            buffer = model.buffers[source.buffer]
+            if buffer.data is None or source.buffer in seen:
+                continue
+            seen.add(source.buffer)
+            bias = None
+            if kernel and len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+                bias = subgraph.tensors[operator.inputs[2]]
+            row, data = _row(model, tensor, source, bias, table)
+            rows.append(row)
+            stored.append(data)
+    return rows, stored
+
+
+def _row(model, tensor, source, bias, table) -> tuple[dict, bytes]:
+    data = bytes(model.buffers[source.buffer].data)
+    weights = math.prod(tensor.shape)
+    encoding = "dense"
+    indices = b""
+    if source is not tensor:
+        encoding = "packed"
+        nonzeros = packed_format.header(data).nonzeros
+    else:
+        # A weight of several bytes is zero if all of them are.
+        size = max(1, len(data) // weights)
+        values = np.frombuffer(data, np.uint8)
+        if tensor.sparsity is not None:
+            encoding, size = "tflite_1x16", 1
+            indices = _indices(tensor.sparsity)
+        values = values[: len(values) // size * size].reshape(-1, size)
+        nonzeros = np.count_nonzero(values.any(1))
+    scales = _scales(tensor)
+    biases = b""
+    if bias is not None and model.buffers[bias.buffer].data is not None:
+        biases = bytes(model.buffers[bias.buffer].data)
+        scales += _scales(bias)
+    name = tensor.name.decode()
+    is_encoder = bool(_ENCODER.search(name))
+    row = {
+        "name": name,
+        "part": _PARTS[2 if table else 0 if is_encoder else 1],
+        "encoding": encoding,
+        "shape": [int(size) for size in tensor.shape],
+        "weights": weights,
+        "zeros": weights - int(nonzeros),
+        "bytes": len(data) + len(indices),
+        "bits_per_weight": 8 * (len(data) + len(indices)) / weights,
+        "bias_bytes": len(biases),
+        "scale_bytes": len(scales),
+    }
+    return row, data + indices + biases + scales
+
+
+def _indices(sparsity) -> bytes:
+    """The index vectors of a sparse tensor."""
+    vectors = []
+    for dimension in sparsity.dimMetadata:
+        for vector in (dimension.arraySegments, dimension.arrayIndices):
+            if vector is not None:
+                vectors.append(_bytes(vector))
+    return b"".join(vectors)
+
+
+def _bytes(vector) -> bytes:
+    width = {
+        schema.Uint8VectorT: np.uint8,
+        schema.Uint16VectorT: np.uint16,
+        schema.Int32VectorT: np.int32,
+    }
+    return np.asarray(vector.values, width[type(vector)]).tobytes()
+
+
+def _scales(tensor) -> bytes:
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None:
+        return b""
+    return np.asarray(quantization.scale, np.float32).tobytes()
+
+
+def show(
+    result: dict,
+    console: rich.console.Console | None = None,
+    tensors: bool = True,
+) -> None:
+    """Prints a report as tables.
+
+    Args:
+        result: of `report`.
+        console: standard output if not given.
+        tensors: print a row for each kernel and table too.
+    """
+    console = console or rich.console.Console()
+    table = rich.table.Table(title="Size")
+    for heading in ("", "bytes", "zipped", "zeros", "bits/weight"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_column("to float32", justify="right")
+    table.add_column("to int8", justify="right")
+    for part in ("file", *_PARTS, "rest"):
+        entry = result[part]
+        table.add_row(
+            part,
+            f"{entry['bytes']:,}",
+            _text(entry.get("zipped_bytes"), ","),
+            _zeros(entry),
+            _text(entry.get("bits_per_weight"), ".3f"),
+            _text(entry.get("ratio_to_float32"), ".1f", "x"),
+            _text(entry.get("ratio_to_int8"), ".1f", "x"),
+        )
+    console.print(table)
+    if result["paper_ratio"]:
+        honest = result["encoder"]["ratio_to_float32"]
+        console.print(
+            f"Encoder to float32: {honest:.1f}x with all indices, biases and "
+            f"scales; as the paper counts, zeros and int8 alone, "
+            f"{result['paper_ratio']:.1f}x."
+        )
+    if tensors:
+        console.print(_tensor_table(result["tensors"]))
+
+
+def _tensor_table(rows) -> rich.table.Table:
+    table = rich.table.Table(title="Kernels and tables")
+    table.add_column("name")
+    table.add_column("encoding")
+    for heading in ("shape", "zeros", "bytes", "bits/weight"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["encoding"],
+            " x ".join(map(str, row["shape"])),
+            _zeros(row),
+            f"{row['bytes']:,}",
+            f"{row['bits_per_weight']:.3f}",
+        )
+    return table
+
+
+def _text(value, form: str, unit: str = "") -> str:
+    return "" if value is None else f"{value:{form}}{unit}"
+
+
+def _zeros(entry) -> str:
+    share = _ratio(entry.get("zeros", 0), entry.get("weights", 0))
+    return _text(share, ".1%")
