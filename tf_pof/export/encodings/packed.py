@@ -10,7 +10,12 @@ from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
 from tf_pof.export import flatbuffer
-from tf_pof.export.encodings import packed_decoder, packed_encoder, weights
+from tf_pof.export.encodings import (
+    packed_decoder,
+    packed_encoder,
+    packed_format,
+    weights,
+)
 
 CUSTOM_CODE = "TF_POF_PACKED_WEIGHTS (load the tf_pof delegate)"
 # Packed weights have to be worth an operator.
@@ -97,15 +102,16 @@ def unpack(contents: bytes) -> bytes:
         for operator in operators:
             source, target = _packed_tensors(subgraph, operator)
             sources.add(operator.inputs[0])
-            if source.buffer not in dense:
-                data = model.buffers[source.buffer].data
-                packed = b"" if data is None else bytes(data)
-                dense[source.buffer] = packed_decoder.decode(packed)
-            if list(dense[source.buffer].shape) != list(target.shape):
+            data = model.buffers[source.buffer].data
+            data = b"" if data is None else bytes(data)
+            header = packed_format.header(data)
+            if [header.rows, header.columns] != list(target.shape):
                 raise ValueError(
                     f"The packed weights of {target.name.decode()} have "
                     "another shape than their tensor."
                 )
+            if source.buffer not in dense:
+                dense[source.buffer] = packed_decoder.decode(data)
             target.buffer = source.buffer
         first = len(subgraph.tensors) - len(sources)
         if sources != set(range(first, len(subgraph.tensors))):
