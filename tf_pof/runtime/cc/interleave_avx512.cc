@@ -138,6 +138,26 @@ TF_POF_INLINE void Prefetch(const uint8_t* stream, size_t bytes) {
   }
 }
 
+TF_POF_INLINE void DotPair(const uint8_t* panel, const PairQuad* quad,
+                           __m512i a[4], __m512i b[4]) {
+  __m512i inputs[4];
+  LoadQuad(panel, quad->indices[0], inputs);
+  Dot(a, inputs, &quad->weights[0]);
+  LoadQuad(panel, quad->indices[1], inputs);
+  Dot(b, inputs, &quad->weights[1]);
+}
+
+template <int rows>
+TF_POF_INLINE void DotBlock(const uint8_t* panel, const BlockQuad<rows>* quad,
+                            __m512i sums[rows][4]) {
+  __m512i inputs[4];
+  LoadQuad(panel, quad->indices, inputs);
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) Dot(sums[r], inputs, &quad->weights[r]);
+}
+
+// The loops below take two quads at a time not least because half the number
+// of rounds is easier for the processor to predict.
 __attribute__((noinline)) void RunPairs(const Part& part) {
   auto* quad = reinterpret_cast<const PairQuad*>(part.stream);
   const uint8_t* panel = part.panel;
@@ -152,12 +172,11 @@ __attribute__((noinline)) void RunPairs(const Part& part) {
     }
     Prefetch(reinterpret_cast<const uint8_t*>(quad),
              g->quads * sizeof(PairQuad));
-    for (const PairQuad* end = quad + g->quads; quad != end; ++quad) {
-      __m512i inputs[4];
-      LoadQuad(panel, quad->indices[0], inputs);
-      Dot(a, inputs, &quad->weights[0]);
-      LoadQuad(panel, quad->indices[1], inputs);
-      Dot(b, inputs, &quad->weights[1]);
+    const PairQuad* end = quad + g->quads;
+    if (g->quads % 2 != 0) DotPair(panel, quad++, a, b);
+    for (; quad != end; quad += 2) {
+      DotPair(panel, quad, a, b);
+      DotPair(panel, quad + 1, a, b);
     }
     End(part, g->first, a);
     if (two) End(part, g->second, b);
@@ -182,11 +201,11 @@ __attribute__((noinline)) void RunBlocks(const Part& part) {
     }
     Prefetch(reinterpret_cast<const uint8_t*>(quad),
              g->quads * sizeof(BlockQuad<rows>));
-    for (const BlockQuad<rows>* end = quad + g->quads; quad != end; ++quad) {
-      __m512i inputs[4];
-      LoadQuad(panel, quad->indices, inputs);
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) Dot(sums[r], inputs, &quad->weights[r]);
+    const BlockQuad<rows>* end = quad + g->quads;
+    if (g->quads % 2 != 0) DotBlock<rows>(panel, quad++, sums);
+    for (; quad != end; quad += 2) {
+      DotBlock<rows>(panel, quad, sums);
+      DotBlock<rows>(panel, quad + 1, sums);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {

@@ -1,7 +1,8 @@
 // A nonzero is an edge between its two nodes, to be turned towards one of them
 // so that no node gets more than its steps hold: bipartite b-matching, solved
 // by augmenting paths for given steps. Steps are added one by one, each where
-// most nonzeros of the 16 outputs find a place.
+// most nonzeros of the 16 outputs find a place; then those that turn out not
+// to be needed are taken away.
 #include "window_cover.h"
 
 namespace tf_pof {
@@ -148,10 +149,17 @@ void GroupCover::AddStep(int node) {
   }
 }
 
-int GroupCover::BestNode() const {
+int GroupCover::BestNode(bool moving) const {
   int gains[kNodes] = {};
   for (int i = 0; i < lanes; ++i) {
-    if (lane[i].open_total > 0) AddGains(lane[i], gains);
+    if (lane[i].open_total == 0) continue;
+    if (moving) {
+      AddGains(lane[i], gains);
+    } else {
+      for (int j = 0; j < kNodes; ++j) {
+        gains[j] += Min<int>(lane[i].open_at[j], kPicks);
+      }
+    }
   }
   int best = 0;
   for (int i = 1; i < kNodes; ++i) {
@@ -164,12 +172,49 @@ int GroupCover::BestNode() const {
   return best;
 }
 
+int GroupCover::Open() const {
+  int open = 0;
+  for (int i = 0; i < lanes; ++i) open += lane[i].open_total;
+  return open;
+}
+
+// Takes a step from a node; false if what it held finds no other place.
+bool GroupCover::RemoveStep(int node) {
+  --steps[node];
+  const int side = node < kMaxWindows ? 0 : 1;
+  for (int i = 0; i < lanes; ++i) {
+    LaneCover* cover = &lane[i];
+    for (int other = 0; other < windows; ++other) {
+      const int a = side == 0 ? node : other;
+      const int b = side == 0 ? other : node - kMaxWindows;
+      while (cover->load[node] > kPicks * steps[node] &&
+             cover->placed[side][a][b] > 0) {
+        Take(cover, side, a, b);
+        Add(i, a, b);
+      }
+    }
+    while (cover->open_total > 0) {
+      if (!Augment(cover)) return false;
+    }
+  }
+  return true;
+}
+
+void GroupCover::RemoveSteps() {
+  GroupCover best = *this;
+  for (int node = 0; node < kNodes; ++node) {
+    while (steps[node] > 0 && RemoveStep(node)) best = *this;
+    *this = best;
+  }
+}
+
 void GroupCover::Solve() {
   int most = 0;
   for (int i = 0; i < lanes; ++i) most = Max(most, lane[i].open_total);
   // Each window is worth this many steps at least: nonzeros are spread.
   const int base = static_cast<int>(0.85 * CeilDiv(most, kPicks)) /
                    (2 * windows);
+  const int all = Open();
   for (int side = 0; side < 2 && base > 0; ++side) {
     for (int w = 0; w < windows; ++w) {
       const int node = side * kMaxWindows + w;
@@ -177,12 +222,11 @@ void GroupCover::Solve() {
       AddStep(node);
     }
   }
-  for (;;) {
-    int open = 0;
-    for (int i = 0; i < lanes; ++i) open += lane[i].open_total;
-    if (open == 0) return;
-    AddStep(BestNode());
+  for (int open = Open(); open > 0; open = Open()) {
+    // What moving others would allow matters for the last ones only.
+    AddStep(BestNode(open < 0.35 * all));
   }
+  RemoveSteps();
 }
 
 }  // namespace tf_pof

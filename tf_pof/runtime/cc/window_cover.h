@@ -38,7 +38,10 @@ struct GroupCover {
   void AddStep(int node);
   void PlaceDirectly(LaneCover* lane, int node);
   bool Augment(LaneCover* lane);
-  int BestNode() const;
+  int BestNode(bool moving) const;
+  int Open() const;
+  bool RemoveStep(int node);
+  void RemoveSteps();
 };
 
 }  // namespace tf_pof

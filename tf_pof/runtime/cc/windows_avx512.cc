@@ -160,14 +160,18 @@ TF_POF_INLINE void RunSteps(const uint8_t* inputs, const uint16_t* window,
 #pragma GCC unroll 16
     for (int t = 0; t < tokens; ++t) more[c][t] = _mm512_setzero_si512();
   }
-  for (; end - step >= chains; step += chains, window += chains) {
+  for (; chains > 1 && end - step >= chains; step += chains, window += chains) {
     Step<tokens>(inputs, window[0], step, sums);
 #pragma GCC unroll 4
     for (int c = 1; c < chains; ++c) {
       Step<tokens>(inputs, window[c], step + c, more[c]);
     }
   }
-  for (; step != end; ++step) Step<tokens>(inputs, *window++, step, sums);
+  if ((end - step) % 2 != 0) Step<tokens>(inputs, *window++, step++, sums);
+  for (; step != end; step += 2, window += 2) {
+    Step<tokens>(inputs, window[0], step, sums);
+    Step<tokens>(inputs, window[1], step + 1, sums);
+  }
 #pragma GCC unroll 4
   for (int c = 1; c < chains; ++c) {
 #pragma GCC unroll 16
