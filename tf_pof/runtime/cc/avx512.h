@@ -83,8 +83,8 @@ TF_POF_INLINE __m512i Narrow(__m512i a, __m512i b, __m512i c, __m512i d,
 
 // table[byte] of 64 bytes.
 TF_POF_INLINE __m512i LookUp(const uint8_t* table, __m512i bytes) {
-  const __m512i low = _mm512_permutex2var_epi8(
-      _mm512_loadu_si512(table), bytes, _mm512_loadu_si512(table + 64));
+  const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), bytes,
+                                               _mm512_loadu_si512(table + 64));
   const __m512i high = _mm512_permutex2var_epi8(
       _mm512_loadu_si512(table + 128), bytes, _mm512_loadu_si512(table + 192));
   return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(bytes), high);

@@ -32,8 +32,8 @@ Features Detect() {
   // F, DQ, BW, VL; then VBMI and VNNI.
   constexpr unsigned kB = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
   constexpr unsigned kC = 1u << 1 | 1u << 11;
-  features.avx512 = features.avx2 && (state & kZmm) == kZmm &&
-                    (b & kB) == kB && (c & kC) == kC;
+  features.avx512 = features.avx2 && (state & kZmm) == kZmm && (b & kB) == kB &&
+                    (c & kC) == kC;
   return features;
 }
 

@@ -5,8 +5,8 @@
 
 using tf_pof::Buffer;
 using tf_pof::CeilDiv;
-using tf_pof::Kernel;
 using tf_pof::kCacheLine;
+using tf_pof::Kernel;
 using tf_pof::kPanelTokens;
 using tf_pof::kUnit;
 using tf_pof::Max;
@@ -30,9 +30,7 @@ namespace {
 // Rows kernels take this many tokens at a time.
 constexpr int kRowsTokens = 16;
 
-size_t RoundUp(size_t bytes) {
-  return CeilDiv(bytes, kCacheLine) * kCacheLine;
-}
+size_t RoundUp(size_t bytes) { return CeilDiv(bytes, kCacheLine) * kCacheLine; }
 
 // What a thread needs for itself.
 struct Scratch {
@@ -172,8 +170,7 @@ bool ZeroPoint(int32_t value) { return value >= -128 && value <= 127; }
 
 bool Valid(const TfPofFullyConnectedParams& p) {
   if (p.num_inputs < 1 || p.num_outputs < 1 || p.weights == nullptr ||
-      p.weight_scales == nullptr ||
-      p.num_outputs > INT32_MAX / kPanelTokens ||
+      p.weight_scales == nullptr || p.num_outputs > INT32_MAX / kPanelTokens ||
       p.num_inputs > INT32_MAX / kPanelTokens ||
       p.num_inputs > INT32_MAX / p.num_outputs) {
     return false;
@@ -240,9 +237,12 @@ TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
   layer->type = params->output_type;
   layer->output_zero_point = params->output_zero_point;
   if (FillEpilogue(*params, layer)) {
-    const tf_pof::Layer source = {params->num_inputs, params->num_outputs,
-                                  params->weights,    params->bias,
-                                  layer->scales.data, params->input_zero_point,
+    const tf_pof::Layer source = {params->num_inputs,
+                                  params->num_outputs,
+                                  params->weights,
+                                  params->bias,
+                                  layer->scales.data,
+                                  params->input_zero_point,
                                   pool};
     if (chosen == nullptr) chosen = tf_pof::ChooseKernel(source, tokens);
     layer->kernel = chosen;
@@ -289,9 +289,9 @@ TfPofStatus TfPofFullyConnectedRun(const TfPofFullyConnected* layer,
   const uintptr_t start = reinterpret_cast<uintptr_t>(workspace);
   uint8_t* aligned =
       static_cast<uint8_t*>(workspace) + (RoundUp(start) - start);
-  Run run = {layer,  tokens,        input,           input_layout,
-             output, output_layout, Scratch(*layer), aligned,
-             0,      layer->units,  1,               {}};
+  Run run = {
+      layer,           tokens,  input, input_layout, output, output_layout,
+      Scratch(*layer), aligned, 0,     layer->units, 1,      {}};
   run.epilogue = {layer->type, layer->scales.data, layer->output_zero_point,
                   layer->has_table ? layer->table : nullptr};
   const bool rows = layer->kernel->layout == kTfPofRows &&

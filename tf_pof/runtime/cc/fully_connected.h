@@ -54,7 +54,7 @@ typedef struct {
   const int32_t* bias;         // [num_outputs], or NULL for zeros
   float input_scale;
   int32_t input_zero_point;
-  float output_scale;         // for kTfPofInt8, as is the zero point
+  float output_scale;  // for kTfPofInt8, as is the zero point
   int32_t output_zero_point;
   TfPofOutputType output_type;
   // An int8 function of the int8 output (GELU, ReLU, ...), or NULL:

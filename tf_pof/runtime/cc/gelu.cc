@@ -19,7 +19,7 @@ void TfPofGeluTable(float input_scale, int32_t input_zero_point,
     }
     const float rounded = roundf(y * inverse);
     const float shifted = rounded + static_cast<float>(output_zero_point);
-    table[i + 128] = static_cast<int8_t>(
-        tf_pof::Max(tf_pof::Min(shifted, 127.0f), -128.0f));
+    table[i + 128] =
+        static_cast<int8_t>(tf_pof::Max(tf_pof::Min(shifted, 127.0f), -128.0f));
   }
 }

@@ -101,8 +101,8 @@ bool PackUnit(const Layer& layer, int unit, int begin, int end,
   Block blocks[kUnit];
   int count = 0;
   for (int n = first; n < last; n += rows) {
-    blocks[count++] = {
-        n, Quads(BlockInputs(layer, n, rows, begin, end, nullptr))};
+    blocks[count++] = {n,
+                       Quads(BlockInputs(layer, n, rows, begin, end, nullptr))};
   }
   SortByLength(blocks, count);
   List lists[2];

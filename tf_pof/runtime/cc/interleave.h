@@ -45,7 +45,7 @@ struct Interleaved {
   int outputs;
   int rows;
   int units;
-  int tiles;        // of the inputs: a tile's panel rows stay in the L1 cache
+  int tiles;  // of the inputs: a tile's panel rows stay in the L1 cache
   int tile_inputs;
   Buffer<int32_t> bias;  // [outputs], corrected
   Buffer<uint8_t> stream;

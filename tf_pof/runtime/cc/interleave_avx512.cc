@@ -58,17 +58,17 @@ TF_POF_INLINE void Dot(__m512i sums[4], const __m512i quad[4],
 }
 
 // 64 sums of 32 bits, or as floats, in the order of the tokens.
-__attribute__((noinline, cold)) void FinishWide(__m512i a, __m512i b,
-                                                __m512i c, __m512i d,
-                                                const Epilogue& epilogue,
-                                                int n, int32_t* to) {
+__attribute__((noinline, cold)) void FinishWide(__m512i a, __m512i b, __m512i c,
+                                                __m512i d,
+                                                const Epilogue& epilogue, int n,
+                                                int32_t* to) {
   const __m512 scale = _mm512_set1_ps(epilogue.scales[n]);
   const __m512i sums[4] = {a, b, c, d};
   for (int i = 0; i < 4; ++i) {
     __m512i value = sums[i];
     if (epilogue.type == kTfPofFloat32) {
-      value = _mm512_castps_si512(
-          _mm512_mul_ps(_mm512_cvtepi32_ps(value), scale));
+      value =
+          _mm512_castps_si512(_mm512_mul_ps(_mm512_cvtepi32_ps(value), scale));
     }
     alignas(64) int32_t lanes[16];
     _mm512_store_si512(lanes, value);
@@ -85,13 +85,11 @@ TF_POF_INLINE void Finish(const __m512i sums[4], const Epilogue& epilogue,
     return;
   }
   const __m512 scale = _mm512_set1_ps(epilogue.scales[n]);
-  __m512i bytes =
-      Narrow(Scale(sums[0], scale), Scale(sums[1], scale),
-             Scale(sums[2], scale), Scale(sums[3], scale),
-             ZeroPoint16(epilogue));
+  __m512i bytes = Narrow(Scale(sums[0], scale), Scale(sums[1], scale),
+                         Scale(sums[2], scale), Scale(sums[3], scale),
+                         ZeroPoint16(epilogue));
   if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
-  _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens,
-                     bytes);
+  _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens, bytes);
 }
 
 // One unit in one tile of the inputs.
@@ -108,7 +106,6 @@ struct Part {
   size_t row;      // of the unit's first output in the task
   void* output;    // the task's
   int32_t* spill;  // [outputs of the task, 64], sums between tiles
-
 };
 
 TF_POF_INLINE void Begin(const Part& p, int output_in_unit, __m512i sums[4]) {

@@ -1,8 +1,7 @@
 // The table of kernels: dispatch, tests and benchmarks are driven by it.
-#include "kernel.h"
-
 #include "choose.h"
 #include "interleave.h"
+#include "kernel.h"
 #include "scalar.h"
 #include "tiles.h"
 #if defined(__x86_64__)

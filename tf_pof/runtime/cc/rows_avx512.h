@@ -27,8 +27,8 @@ TF_POF_INLINE void StoreLanes(__m512i sums, const Epilogue& epilogue, int n,
       Narrow(value, value, value, value, ZeroPoint16(epilogue));
   const __m512i looked =
       epilogue.table == nullptr ? bytes : LookUp(epilogue.table, bytes);
-  const __m512i gather = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8,
-                                           12, 0, 4, 8, 12);
+  const __m512i gather =
+      _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
   const __m128i row =
       _mm512_castsi512_si128(_mm512_permutexvar_epi32(gather, looked));
   _mm_mask_storeu_epi8(static_cast<int8_t*>(to) + at, mask,

@@ -30,8 +30,7 @@ void StoreOne(int32_t sum, const Epilogue& epilogue, int n, void* to,
   if (epilogue.type == kTfPofInt32) {
     static_cast<int32_t*>(to)[at] = sum;
   } else if (epilogue.type == kTfPofFloat32) {
-    static_cast<float*>(to)[at] =
-        static_cast<float>(sum) * epilogue.scales[n];
+    static_cast<float*>(to)[at] = static_cast<float>(sum) * epilogue.scales[n];
   } else {
     int8_t value = Requantize(sum, epilogue.scales[n], epilogue.zero_point);
     if (epilogue.table != nullptr) {
@@ -165,8 +164,8 @@ void RunSparseScalar(const void* packed, const Epilogue& epilogue,
     for (uint32_t i = sparse.starts.data[n]; i < sparse.starts.data[n + 1];
          ++i) {
       const int16_t w = sparse.weights.data[i];
-      const uint8_t* x = panel + static_cast<size_t>(sparse.inputs_of.data[i]) *
-                                     kPanelTokens;
+      const uint8_t* x =
+          panel + static_cast<size_t>(sparse.inputs_of.data[i]) * kPanelTokens;
       for (int t = 0; t < kPanelTokens; ++t) {
         const int value = kPanelFlip ? x[t] : static_cast<int8_t>(x[t]);
         sums[t] += static_cast<uint32_t>(static_cast<int32_t>(w * value));

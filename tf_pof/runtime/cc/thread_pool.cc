@@ -21,11 +21,11 @@ struct Worker {
 
 struct TfPofThreadPool {
   int32_t threads;
-  Worker* workers;           // [threads]; the first stands for the caller
-  pthread_mutex_t callers;   // held by the caller whose loop runs
-  pthread_mutex_t mutex;     // guards sleeping workers
+  Worker* workers;          // [threads]; the first stands for the caller
+  pthread_mutex_t callers;  // held by the caller whose loop runs
+  pthread_mutex_t mutex;    // guards sleeping workers
   pthread_cond_t wake;
-  int32_t stop;              // atomic
+  int32_t stop;  // atomic
   // Atomic: the loop's number << 32 | workers in it * kWorker | kOpen. Workers
   // that come when the loop is closed let it be, so that a loop never waits
   // for one that has no processor.
@@ -111,7 +111,8 @@ static void OpenLoop(TfPofThreadPool* pool) {
 
 TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads) {
   if (threads < 1 || threads > 256) return nullptr;
-  auto* pool = static_cast<TfPofThreadPool*>(calloc(1, sizeof(TfPofThreadPool)));
+  auto* pool =
+      static_cast<TfPofThreadPool*>(calloc(1, sizeof(TfPofThreadPool)));
   if (pool == nullptr) return nullptr;
   pool->workers = static_cast<Worker*>(calloc(threads, sizeof(Worker)));
   if (pool->workers == nullptr) {

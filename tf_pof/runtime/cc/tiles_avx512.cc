@@ -36,8 +36,8 @@ void PrepareInput(const int8_t* rows, int tokens, int inputs, uint8_t* to) {
 // tokens one dot product need not wait for the one before.
 template <int tokens, int chains>
 TF_POF_INLINE void RunGroup(const uint8_t* x, const uint32_t* block,
-                            const int8_t* weights, uint32_t count,
-                            __m512i bias, __m512i sums[tokens]) {
+                            const int8_t* weights, uint32_t count, __m512i bias,
+                            __m512i sums[tokens]) {
   __m512i sum[chains][tokens];
 #pragma GCC unroll 4
   for (int c = 0; c < chains; ++c) {
@@ -84,11 +84,10 @@ __attribute__((noinline)) void RunTokens(const Tiles& p,
     const int group = n / kTileOutputs;
     const uint32_t start = p.starts.data[group];
     __m512i sums[tokens];
-    RunGroup<tokens, chains>(
-        task.scratch, p.blocks.data + start,
-        p.weights.data + static_cast<size_t>(start) * 64,
-        p.starts.data[group + 1] - start,
-        _mm512_loadu_si512(p.bias.data + n), sums);
+    RunGroup<tokens, chains>(task.scratch, p.blocks.data + start,
+                             p.weights.data + static_cast<size_t>(start) * 64,
+                             p.starts.data[group + 1] - start,
+                             _mm512_loadu_si512(p.bias.data + n), sums);
     const int count = end - n < kTileOutputs ? end - n : kTileOutputs;
 #pragma GCC unroll 16
     for (int t = 0; t < tokens; ++t) {

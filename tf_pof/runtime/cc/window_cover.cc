@@ -212,8 +212,8 @@ void GroupCover::Solve() {
   int most = 0;
   for (int i = 0; i < lanes; ++i) most = Max(most, lane[i].open_total);
   // Each window is worth this many steps at least: nonzeros are spread.
-  const int base = static_cast<int>(0.85 * CeilDiv(most, kPicks)) /
-                   (2 * windows);
+  const int base =
+      static_cast<int>(0.85 * CeilDiv(most, kPicks)) / (2 * windows);
   const int all = Open();
   for (int side = 0; side < 2 && base > 0; ++side) {
     for (int w = 0; w < windows; ++w) {

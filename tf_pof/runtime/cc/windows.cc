@@ -16,14 +16,16 @@ int SecondWindow(int window, int input_in_window, int windows) {
 class Order {
  public:
   Order(const Layer& layer, const Windows& packed)
-      : layer_(layer), tiles_(packed.tiles),
+      : layer_(layer),
+        tiles_(packed.tiles),
         tile_inputs_(packed.windows * kWindow) {}
 
   // Fills `order` with outputs by lane, kept inside units.
   bool Find(Buffer<int32_t>* order) {
-    bool stored = order->Resize(layer_.outputs) &&
-                  counts_.Resize(static_cast<size_t>(layer_.outputs) * tiles_) &&
-                  starts_.Resize(layer_.inputs + 2);
+    bool stored =
+        order->Resize(layer_.outputs) &&
+        counts_.Resize(static_cast<size_t>(layer_.outputs) * tiles_) &&
+        starts_.Resize(layer_.inputs + 2);
     if (stored) {
       CountNonzeros();
       for (int first = 0; first < layer_.outputs; first += kUnit) {
@@ -91,8 +93,7 @@ class Order {
     uint32_t random = 1;
     auto next = [&random](uint32_t below) {
       random = random * 1664525u + 1013904223u;
-      return static_cast<uint32_t>(static_cast<uint64_t>(random) * below >>
-                                   32);
+      return static_cast<uint32_t>(static_cast<uint64_t>(random) * below >> 32);
     };
     for (int i = 0; i < kSwaps; ++i) {
       const uint32_t one = next(groups), other = next(groups);
@@ -198,8 +199,7 @@ void PackGroup(void* context, int32_t index, int32_t) {
     const int window =
         node < kMaxWindows ? node : node - kMaxWindows + p.windows;
     for (int i = 0; i < cover.steps[node]; ++i) {
-      result.windows.data[first_step[node] + i] =
-          static_cast<uint16_t>(window);
+      result.windows.data[first_step[node] + i] = static_cast<uint16_t>(window);
     }
   }
   for (int lane = 0; lane < lanes; ++lane) {
@@ -218,8 +218,7 @@ bool FillLanes(const Layer& layer, const int32_t* order, Windows* packed) {
     const int n = order[i];
     packed->bias.data[i] = layer.CorrectedBias(n, 128);
     packed->scales.data[i] = layer.scales[n];
-    packed->lane_bytes.data[n] =
-        LaneByte(i % kUnit / kLanes, i % kLanes);
+    packed->lane_bytes.data[n] = LaneByte(i % kUnit / kLanes, i % kLanes);
   }
   return true;
 }
@@ -249,8 +248,7 @@ bool Pack(const Layer& layer, Windows* packed) {
   Buffer<int32_t> order = {};
   Buffer<PackedGroup> groups = {};
   const int count = packed->tiles * packed->groups;
-  bool stored = Order(layer, *packed).Find(&order) &&
-                groups.Resize(count) &&
+  bool stored = Order(layer, *packed).Find(&order) && groups.Resize(count) &&
                 FillLanes(layer, order.data, packed);
   if (stored) {
     Packer packer = {&layer, packed, order.data, groups.data, 0};

@@ -18,10 +18,10 @@
 
 namespace tf_pof {
 
-inline constexpr int kLanes = 16;         // outputs of a group
-inline constexpr int kWindow = 64;        // inputs of a window
-inline constexpr int kMaxWindows = 12;    // of a tile, in one copy
-inline constexpr int kPicks = 4;          // inputs that a lane takes in a step
+inline constexpr int kLanes = 16;       // outputs of a group
+inline constexpr int kWindow = 64;      // inputs of a window
+inline constexpr int kMaxWindows = 12;  // of a tile, in one copy
+inline constexpr int kPicks = 4;        // inputs that a lane takes in a step
 
 struct WindowStep {
   uint8_t picks[kLanes * kPicks];  // inputs in the window
@@ -31,14 +31,14 @@ struct WindowStep {
 struct Windows {
   int inputs;
   int outputs;
-  int groups;   // units are whole groups but for the last
+  int groups;  // units are whole groups but for the last
   int tiles;
   int windows;  // of a tile, in one copy
   // By output: where in its unit's 256 lanes it is, as the bytes that the
   // kernel assembles are ordered; see LaneByte.
   Buffer<uint8_t> lane_bytes;
-  Buffer<int32_t> bias;   // [groups, 16] by lane, corrected
-  Buffer<float> scales;   // [groups, 16] by lane
+  Buffer<int32_t> bias;  // [groups, 16] by lane, corrected
+  Buffer<float> scales;  // [groups, 16] by lane
   // By tile * groups + group, and one more for the end.
   Buffer<uint32_t> first_step;
   Buffer<uint16_t> step_windows;  // below `windows` the first copy's

@@ -61,9 +61,9 @@ void PrepareToken(const int8_t* row, int count, uint8_t* to, size_t stride) {
     _mm512_store_si512(to + j * stride, from[j]);
   }
   // Lane s has to come from window (j + s) mod windows: by the bits of s.
-#define TF_POF_MOVE(source, target, distance, mask)                    \
-  _Pragma("GCC unroll 12") for (int j = 0; j < windows; ++j) {         \
-    target[j] = _mm512_mask_mov_epi32(source[j], mask,                 \
+#define TF_POF_MOVE(source, target, distance, mask)                      \
+  _Pragma("GCC unroll 12") for (int j = 0; j < windows; ++j) {           \
+    target[j] = _mm512_mask_mov_epi32(source[j], mask,                   \
                                       source[(j + distance) % windows]); \
   }
   TF_POF_MOVE(from, moved, 1, 0xAAAA)
@@ -92,10 +92,10 @@ void Prepare(const Windows& p, const Task& task, int tokens, int tile,
   const int count = rest < p.windows * kWindow ? rest : p.windows * kWindow;
   for (int t = 0; t < tokens; ++t) {
     const int source = t < task.tokens ? t : task.tokens - 1;
-    kPrepare[p.windows - 1](
-        static_cast<const int8_t*>(task.input) +
-            static_cast<size_t>(source) * p.inputs + begin,
-        count, to + t * kWindow, static_cast<size_t>(tokens) * kWindow);
+    kPrepare[p.windows - 1](static_cast<const int8_t*>(task.input) +
+                                static_cast<size_t>(source) * p.inputs + begin,
+                            count, to + t * kWindow,
+                            static_cast<size_t>(tokens) * kWindow);
   }
 }
 
@@ -143,9 +143,8 @@ TF_POF_INLINE void Step(const uint8_t* inputs, uint16_t window,
   _mm_prefetch(ahead, _MM_HINT_T0);
   _mm_prefetch(ahead + 64, _MM_HINT_T0);
   __m512i picked[tokens];
-  StepTokens<tokens, 0>(inputs,
-                        static_cast<size_t>(window) * tokens * kWindow, picks,
-                        weights, picked, sums);
+  StepTokens<tokens, 0>(inputs, static_cast<size_t>(window) * tokens * kWindow,
+                        picks, weights, picked, sums);
 }
 
 // All steps of a group; `chains` sums of each token, so that with few tokens
@@ -244,8 +243,7 @@ void StoreSums(const Windows& p, const Epilogue& epilogue, const Task& task,
 template <int tokens>
 TF_POF_INLINE void KeepGroup(const Windows& p, const Epilogue& epilogue,
                              const Block& block, int group, bool last,
-                             __m512i (*narrow)[4],
-                             const __m512i sums[tokens]) {
+                             __m512i (*narrow)[4], const __m512i sums[tokens]) {
   const int in_unit = group % (kUnit / kLanes);
   if (epilogue.type != kTfPofInt8) {
     for (int t = 0; t < tokens; ++t) {
@@ -265,8 +263,7 @@ TF_POF_INLINE void KeepGroup(const Windows& p, const Epilogue& epilogue,
     narrow[t / 4][in_unit % 4] =
         Narrow(value[0], value[1], value[2], value[3], zero_point);
     if (last || in_unit % 4 == 3) {
-      JoinGroups(narrow[t / 4],
-                 block.bytes + t * kUnit + in_unit / 4 * 64);
+      JoinGroups(narrow[t / 4], block.bytes + t * kUnit + in_unit / 4 * 64);
     }
   }
 }
@@ -285,11 +282,10 @@ __attribute__((noinline)) void RunTokens(const Windows& p,
     Prepare(p, task, tokens, tile, block.inputs);
     for (int group = first; group < last; ++group) {
       __m512i sums[tokens];
-      int32_t* spill = block.spill +
-                       static_cast<size_t>(group - first) * tokens * kLanes;
+      int32_t* spill =
+          block.spill + static_cast<size_t>(group - first) * tokens * kLanes;
       if (tile == 0) {
-        const __m512i bias =
-            _mm512_loadu_si512(p.bias.data + group * kLanes);
+        const __m512i bias = _mm512_loadu_si512(p.bias.data + group * kLanes);
 #pragma GCC unroll 16
         for (int t = 0; t < tokens; ++t) sums[t] = bias;
       } else {
@@ -299,10 +295,10 @@ __attribute__((noinline)) void RunTokens(const Windows& p,
         }
       }
       const size_t at = static_cast<size_t>(tile) * p.groups + group;
-      RunSteps<tokens, chains>(
-          block.inputs, p.step_windows.data + p.first_step.data[at],
-          p.steps.data + p.first_step.data[at],
-          p.steps.data + p.first_step.data[at + 1], sums);
+      RunSteps<tokens, chains>(block.inputs,
+                               p.step_windows.data + p.first_step.data[at],
+                               p.steps.data + p.first_step.data[at],
+                               p.steps.data + p.first_step.data[at + 1], sums);
       if (tile < p.tiles - 1) {
 #pragma GCC unroll 16
         for (int t = 0; t < tokens; ++t) {

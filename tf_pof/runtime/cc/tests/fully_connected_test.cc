@@ -229,22 +229,22 @@ void TestAllTokenCounts() {
 }
 
 void TestShapes() {
-  const int shapes[][2] = {{1, 1},    {3, 5},    {64, 16},   {65, 17},
+  const int shapes[][2] = {{1, 1},    {3, 5},     {64, 16},   {65, 17},
                            {130, 63}, {257, 300}, {700, 515}, {1030, 19},
                            {1600, 9}, {2309, 35}};
   for (const auto& shape : shapes) {
     for (int tokens : {1, 2, 5, 19, 70}) {
-      TestCase({shape[0], shape[1], tokens, 0.15, kRandom, 11, 0, true},
-               kKinds, 1, 1);
+      TestCase({shape[0], shape[1], tokens, 0.15, kRandom, 11, 0, true}, kKinds,
+               1, 1);
     }
-    TestCase({shape[0], shape[1], 21, 0.1, kRandom, -128, 1, false},
-             kKinds, kAllKinds, 1);
+    TestCase({shape[0], shape[1], 21, 0.1, kRandom, -128, 1, false}, kKinds,
+             kAllKinds, 1);
   }
 }
 
 void TestWeights() {
-  for (Pattern pattern : {kRandom, kBlocks4x1, kBlocks16x4, kEmptyRows,
-                          kFirstRowFull}) {
+  for (Pattern pattern :
+       {kRandom, kBlocks4x1, kBlocks16x4, kEmptyRows, kFirstRowFull}) {
     for (double density : {0.0, 0.02, 0.5, 1.0}) {
       for (int zero_point : {-128, 0, 127}) {
         TestCase({199, 70, 18, density, pattern, zero_point, 0, true}, kKinds,
@@ -297,8 +297,8 @@ void TestInvalidArguments() {
   good.weight_scales = &scale;
   good.input_scale = good.output_scale = 1.0f;
   TfPofFullyConnected* layer;
-  auto status = [&](const TfPofFullyConnectedParams& params,
-                    const char* kernel, int tokens) {
+  auto status = [&](const TfPofFullyConnectedParams& params, const char* kernel,
+                    int tokens) {
     const TfPofStatus result =
         TfPofFullyConnectedCreate(&params, kernel, tokens, nullptr, &layer);
     CHECK((layer != nullptr) == (result == kTfPofOk), "%d", result);

@@ -9,14 +9,14 @@
 #include <initializer_list>
 
 // Stops the test with a message in printf's form.
-#define CHECK(condition, ...)                                      \
-  do {                                                             \
-    if (!(condition)) {                                            \
+#define CHECK(condition, ...)                                         \
+  do {                                                                \
+    if (!(condition)) {                                               \
       fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-      fprintf(stderr, __VA_ARGS__);                                \
-      fprintf(stderr, "\n");                                       \
-      exit(1);                                                     \
-    }                                                              \
+      fprintf(stderr, __VA_ARGS__);                                   \
+      fprintf(stderr, "\n");                                          \
+      exit(1);                                                        \
+    }                                                                 \
   } while (0)
 
 // Numerical Recipes' generator: the same numbers everywhere.
@@ -28,7 +28,8 @@ struct Random {
     return static_cast<uint32_t>(state >> 32);
   }
   int Between(int low, int high) {
-    return low + static_cast<int>(Bits() % static_cast<uint32_t>(high - low + 1));
+    return low +
+           static_cast<int>(Bits() % static_cast<uint32_t>(high - low + 1));
   }
 };
 
