@@ -211,7 +211,7 @@ def calibrate(model: QuantizedModel, batches: Iterable) -> QuantizedModel:
     model.phase = Phase.OBSERVE
     try:
         for batch in batches:
-            inputs = keras.utils.unpack_x_y_sample_weight(batch)[0]
+            inputs = batch[0] if isinstance(batch, tuple) else batch
             found.append(np.stack([x.numpy() for x in extremes(inputs)]))
     finally:
         model.phase = phase

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import re
 import time
-from typing import Any
 
 import rich.console
 
@@ -14,70 +13,13 @@ from tf_pof.distillation import Distiller
 from tf_pof.models import bert, folder, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
-from tf_pof.quantization import QuantizationSchedule, quantize, saved
+from tf_pof.quantization import quantize, saved
 from tf_pof.tasks import distillers, evaluation, inputs, registry, scoring
 from tf_pof.tasks import trained
 from tf_pof.tasks.classification import label_order
+from tf_pof.tasks.settings import Settings
 from tf_pof.tasks.task import Task
 from tf_pof.training import loop, report, strategy as strategies
-from tf_pof.training.settings import TrainingSettings
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(TrainingSettings):
-    """What a run is; the flags of bin/finetune say what each field means."""
-
-    # "name" and the arguments of `registry.create`.
-    task: dict[str, Any]
-    # 0 steps mean these epochs.
-    train_steps: int = 0
-    epochs: float = 3.0
-    # Whether the steps were worked out from the epochs.
-    by_epochs: bool = False
-    lock: bool = True
-    freeze_embeddings: bool = False
-    vocab: str | None = None
-    lowercase: bool | None = None
-    group_by_length: bool = True
-    # Quantization-aware training; None freezes ranges half-way.
-    qat: bool = False
-    qat_start_step: int = 0
-    qat_freeze_step: int | None = None
-    qat_range_decay: float = 0.99
-
-    def free_to_change(self):
-        fixed = ["jit_compile"]
-        if self.qat:
-            # Ranges are of what is computed together.
-            fixed += ["micro_batch_size", "strategy"]
-        return tuple(n for n in super().free_to_change() if n not in fixed)
-
-    def identity(self):
-        values = super().identity()
-        if not self.qat:
-            values = {k: v for k, v in values.items() if k[:3] != "qat"}
-        # As given: how many they are is known once the data are read.
-        if values.pop("by_epochs"):
-            values["train_steps"] = 0
-        return values
-
-    def quantization_schedule(self) -> QuantizationSchedule | None:
-        """When rounding begins and ranges stay; the steps must be known.
-
-        Raises:
-            ValueError: for steps out of order or not within the run.
-        """
-        if not self.qat:
-            return None
-        freeze_step = self.qat_freeze_step
-        if freeze_step is None:
-            freeze_step = max(self.qat_start_step, self.train_steps // 2, 1)
-        if self.qat_start_step >= self.train_steps:
-            raise ValueError(
-                f"--qat_start_step={self.qat_start_step} is not within the "
-                f"{self.train_steps} training steps: nothing would be rounded."
-            )
-        return QuantizationSchedule(self.qat_start_step, freeze_step)
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:

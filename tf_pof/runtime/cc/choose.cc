@@ -17,6 +17,14 @@ double Nonzeros(const Layer& layer) {
   return count;
 }
 
+double CountQuads(const Layer& layer, int rows) {
+  double quads = 0;
+  for (int n = 0; n < layer.outputs; n += rows) {
+    quads += Quads(BlockInputs(layer, n, rows, 0, layer.inputs, nullptr));
+  }
+  return quads;
+}
+
 double Panels(int tokens) { return CeilDiv(tokens, kPanelTokens); }
 
 // Tokens that a rows kernel computes in vain are cheaper than real ones only
@@ -43,12 +51,17 @@ double SparseScalarCost(const Layer& layer, int tokens) {
   return Panels(tokens) * (Nonzeros(layer) * 40 + layer.outputs * 200.0);
 }
 
+double InterleavedAvx2Cost(const Layer& layer, int tokens) {
+  return Panels(tokens) * (CountQuads(layer, 1) * 30 + layer.outputs * 40.0);
+}
+
+double InterleavedAvxVnniCost(const Layer& layer, int tokens) {
+  return Panels(tokens) * (CountQuads(layer, 1) * 14 + layer.outputs * 40.0);
+}
+
 template <int rows>
 double InterleavedAvx512Cost(const Layer& layer, int tokens) {
-  double quads = 0;
-  for (int n = 0; n < layer.outputs; n += rows) {
-    quads += Quads(BlockInputs(layer, n, rows, 0, layer.inputs, nullptr));
-  }
+  const double quads = CountQuads(layer, rows);
   constexpr double kQuad = rows == 1 ? 3.8 : rows == 2 ? 5.5 : 9.5;
   const double outputs = layer.outputs * 8.0;
   return Panels(tokens) * (quads * kQuad + outputs) +

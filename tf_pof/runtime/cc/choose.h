@@ -10,6 +10,8 @@ namespace tf_pof {
 // (benchmarks/runtime/kernels.py). Only their order matters.
 double DenseScalarCost(const Layer& layer, int tokens);
 double SparseScalarCost(const Layer& layer, int tokens);
+double InterleavedAvx2Cost(const Layer& layer, int tokens);
+double InterleavedAvxVnniCost(const Layer& layer, int tokens);
 template <int rows>
 double InterleavedAvx512Cost(const Layer& layer, int tokens);
 double WindowsAvx512Cost(const Layer& layer, int tokens);

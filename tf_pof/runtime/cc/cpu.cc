@@ -14,6 +14,7 @@ namespace {
 
 struct Features {
   bool avx2;
+  bool avx_vnni;
   bool avx512;
 };
 
@@ -34,6 +35,10 @@ Features Detect() {
   constexpr unsigned kC = 1u << 1 | 1u << 11;
   features.avx512 = features.avx2 && (state & kZmm) == kZmm && (b & kB) == kB &&
                     (c & kC) == kC;
+  constexpr unsigned kAvxVnni = 1u << 4;
+  if (features.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+    features.avx_vnni = a & kAvxVnni;
+  }
   return features;
 }
 
@@ -49,11 +54,13 @@ bool Supported(Isa isa) {
   int now = __atomic_load_n(&known, __ATOMIC_RELAXED);
   if (now == 0) {
     const Features features = Detect();
-    now = 1 | features.avx2 << 1 | features.avx512 << 2;
+    now =
+        1 | features.avx2 << 1 | features.avx512 << 2 | features.avx_vnni << 3;
     __atomic_store_n(&known, now, __ATOMIC_RELAXED);
   }
   if (isa == Isa::kAvx2) return now & 2;
   if (isa == Isa::kAvx512Vnni) return now & 4;
+  if (isa == Isa::kAvxVnni) return now & 8;
 #elif defined(__aarch64__) && defined(__linux__)
   constexpr unsigned long kDotProduct = 1ul << 20;
   if (isa == Isa::kNeonDot) return getauxval(AT_HWCAP) & kDotProduct;

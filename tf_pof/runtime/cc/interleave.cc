@@ -204,4 +204,10 @@ size_t InterleavedBytes(const void* packed) {
          p.first_group.bytes() + p.first_byte.bytes();
 }
 
+size_t InterleavedScratch(const void* packed) {
+  const auto& p = *static_cast<const Interleaved*>(packed);
+  const size_t outputs = static_cast<size_t>(p.units) * kUnit;
+  return p.tiles == 1 ? 0 : outputs * kPanelTokens * sizeof(int32_t);
+}
+
 }  // namespace tf_pof

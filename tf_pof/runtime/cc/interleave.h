@@ -60,6 +60,8 @@ Interleaved* PackInterleaved(const Layer& layer, int rows, int tile_inputs,
                              int shift);
 void FreeInterleaved(void* packed);
 size_t InterleavedBytes(const void* packed);
+// Kernels keep the sums of 64 tokens there between tiles.
+size_t InterleavedScratch(const void* packed);
 
 // Quads of a block that has nonzeros in `count` inputs.
 static inline int Quads(int count) { return (count + 3) / 4; }

@@ -6,7 +6,7 @@
 // products themselves.
 #include "avx512.h"
 #include "interleave.h"
-#include "kernels_avx512.h"
+#include "kernels_x86.h"
 
 namespace tf_pof {
 namespace {
@@ -212,12 +212,6 @@ __attribute__((noinline)) void RunBlocks(const Part& part) {
 }
 
 }  // namespace
-
-size_t InterleavedAvx512Scratch(const void* packed) {
-  const auto& p = *static_cast<const Interleaved*>(packed);
-  const size_t outputs = static_cast<size_t>(p.units) * kUnit;
-  return p.tiles == 1 ? 0 : outputs * kPanelTokens * sizeof(int32_t);
-}
 
 void RunInterleavedAvx512(const void* packed, const Epilogue& epilogue,
                           const Task& task) {

@@ -65,7 +65,7 @@ struct Task {
   uint8_t* scratch;  // scratch_bytes(packed), aligned to a cache line
 };
 
-enum class Isa { kAny, kAvx2, kAvx512Vnni, kNeonDot };
+enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeonDot };
 
 // The name says the shape of weights that is stored whole (outputs x inputs)
 // and the instructions.

@@ -5,7 +5,7 @@
 #include "scalar.h"
 #include "tiles.h"
 #if defined(__x86_64__)
-#include "kernels_avx512.h"
+#include "kernels_x86.h"
 #include "windows.h"
 #endif
 
@@ -16,7 +16,7 @@ namespace {
 
 // A panel of 768 inputs just fills the 48 KB of an L1 cache.
 template <int rows>
-void* PackInterleavedAvx512(const Layer& layer) {
+void* PackInterleavedX86(const Layer& layer) {
   return PackInterleaved(layer, rows, 768, kPanelFlip);
 }
 
@@ -34,15 +34,21 @@ const Kernel kKernels[] = {
     {"1x1_scalar", Isa::kAny, kTfPofPanels, PackSparseScalar, FreeSparseScalar,
      SparseScalarBytes, NoScratch, RunSparseScalar, SparseScalarCost},
 #if defined(__x86_64__)
+    {"1x1_interleave_avx2", Isa::kAvx2, kTfPofPanels, PackInterleavedX86<1>,
+     FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedAvx2,
+     InterleavedAvx2Cost},
+    {"1x1_interleave_avxvnni", Isa::kAvxVnni, kTfPofPanels,
+     PackInterleavedX86<1>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedAvxVnni, InterleavedAvxVnniCost},
     {"1x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedAvx512<1>, FreeInterleaved, InterleavedBytes,
-     InterleavedAvx512Scratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>},
+     PackInterleavedX86<1>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>},
     {"2x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedAvx512<2>, FreeInterleaved, InterleavedBytes,
-     InterleavedAvx512Scratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>},
+     PackInterleavedX86<2>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>},
     {"4x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedAvx512<4>, FreeInterleaved, InterleavedBytes,
-     InterleavedAvx512Scratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>},
+     PackInterleavedX86<4>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>},
     {"1x1_windows_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackWindows,
      FreeWindows, WindowsBytes, WindowsAvx512Scratch, RunWindowsAvx512,
      WindowsAvx512Cost},

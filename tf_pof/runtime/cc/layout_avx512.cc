@@ -1,6 +1,6 @@
 // Rows to panels and back with AVX512: 64x64 bytes at a time.
 #include "avx512.h"
-#include "kernels_avx512.h"
+#include "kernels_x86.h"
 #include "transpose_avx512.h"
 
 namespace tf_pof {

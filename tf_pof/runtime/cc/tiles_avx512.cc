@@ -1,5 +1,5 @@
 // The "tiles" kernel on AVX512-VNNI: dense, or in 16x4 blocks.
-#include "kernels_avx512.h"
+#include "kernels_x86.h"
 #include "rows_avx512.h"
 #include "tiles.h"
 #include "transpose_avx512.h"

@@ -3,7 +3,7 @@
 // A step is one vpermb and one vpdpbusd a token. The first runs in two of the
 // vector pipes of Zen 5, the second in two, of which they share one: 10.7
 // cycles for 16 tokens at best, 11.2 in the order below.
-#include "kernels_avx512.h"
+#include "kernels_x86.h"
 #include "rows_avx512.h"
 #include "windows.h"
 

@@ -1,0 +1,38 @@
+// The kernels for x86, called through the table in kernels.cc. avx512 stands
+// for AVX512-VNNI and VBMI.
+#ifndef TF_POF_RUNTIME_CC_KERNELS_X86_H_
+#define TF_POF_RUNTIME_CC_KERNELS_X86_H_
+
+#include "kernel.h"
+
+namespace tf_pof {
+
+// interleave_avx512.cc; packed weights of PackInterleaved.
+void RunInterleavedAvx512(const void* packed, const Epilogue& epilogue,
+                          const Task& task);
+
+// interleave_avx2.cc; of PackInterleaved with one row.
+void RunInterleavedAvx2(const void* packed, const Epilogue& epilogue,
+                        const Task& task);
+void RunInterleavedAvxVnni(const void* packed, const Epilogue& epilogue,
+                           const Task& task);
+
+// windows_avx512.cc; packed weights of PackWindows.
+size_t WindowsAvx512Scratch(const void* packed);
+void RunWindowsAvx512(const void* packed, const Epilogue& epilogue,
+                      const Task& task);
+
+// tiles_avx512.cc; packed weights of PackTiles.
+size_t TilesAvx512Scratch(const void* packed);
+void RunTilesAvx512(const void* packed, const Epilogue& epilogue,
+                    const Task& task);
+
+// layout_avx512.cc
+void RowsToPanelAvx512(const int8_t* rows, size_t stride, int tokens,
+                       int channels, uint8_t* panel);
+void PanelToRowsAvx512(const uint8_t* panel, int tokens, int channels,
+                       int8_t* rows, size_t stride);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_KERNELS_X86_H_
