@@ -147,8 +147,8 @@ def quantize(
     Args:
         model: functional or built Sequential model, without pruning wrappers.
         layers: which Dense and embedding layers: a regular expression searched
-            for in their names, a list of names, or a predicate on layers; all
-            by default.
+            for in their names, a list of names, or a predicate on layers that
+            chooses no others; all by default.
         range_decay: of the moving averages, in [0, 1).
 
     Returns:
@@ -252,6 +252,8 @@ def _choose(model, layers) -> set[keras.layers.Layer]:
     # Says also that a model is pruned, or no functional one.
     layers = suits if layers is None else layers
     chosen = cloning.choose(model, layers, "layers")
+    if isinstance(layers, str):
+        chosen = set(filter(suits, chosen))
     for layer in sorted(chosen, key=lambda x: x.name):
         if not suits(layer):
             raise ValueError(

@@ -1,0 +1,217 @@
+"""bin/finetune --qat: what is learned, saved, resumed and refused."""
+
+import dataclasses
+import json
+import os
+
+import tf_pof  # noqa: F401  (legacy Keras before TensorFlow)
+
+import numpy as np
+import pytest
+
+from tests.tasks import program_resume_test as resume
+from tests.tasks import tiny
+from tf_pof.quantization import QuantizedModel
+from tf_pof.tasks import trained
+
+QAT = tiny.RUN | {
+    "qat": True,
+    "learning_rate": 1e-3,
+    "train_steps": 12,
+    "qat_range_decay": 0.9,
+    "dropout": 0.1,
+    "checkpoint_every": 4,
+    "log_every": 1,
+}
+# Where processes end themselves, by the step of the last checkpoint.
+KILL = """
+from tf_pof.training import callbacks
+real = callbacks.SaveCheckpoints.on_train_batch_end
+def kill(self, batch, logs=None):
+    real(self, batch, logs)
+    if int(self.model.optimizer.iterations.numpy()) == {}:
+        os.kill(os.getpid(), 9)
+callbacks.SaveCheckpoints.on_train_batch_end = kill
+"""
+STEPS = {"qat_start_step": 3, "qat_freeze_step": 7}
+
+
+@pytest.fixture(scope="module")
+def runs(finished, tiny_tasks, tmp_path_factory):
+    """Outputs of quantized runs by name, all from the run "sst2"."""
+    root, start = tmp_path_factory.mktemp("qat"), str(finished("sst2"))
+
+    def command(name, before="", **values):
+        values = QAT | values
+        task = tiny_tasks["sst2"]
+        return tiny.finetune(task, start, root / name, before, **values)
+
+    started = {
+        "whole": command("whole", **STEPS),
+        "taught": command("taught", teacher=start, precision="mixed_bfloat16"),
+        "mirrored": command(
+            "mirrored",
+            resume.TWO_DEVICES,
+            strategy="mirrored",
+            teacher=start,
+            micro_batch_size=4,
+        ),
+    }
+    # While ranges are observed, rounded and frozen.
+    for step in (2, 6, 9):
+        broken = command("broken", KILL.format(step), **STEPS)
+        assert broken.wait() == -9, broken.printed
+        if step == 9:
+            last = trained.load(str(root / "broken"))
+    started["broken"] = command("broken", **STEPS)
+
+    def output(name):
+        started[name].finish()
+        return root / name
+
+    output.unfinished = last
+    return output
+
+
+def report_of(output):
+    return json.loads((output / "report.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["whole", "taught", "mirrored"])
+def test_zeros_stay_and_the_task_is_not_forgotten(name, runs, finished):
+    before, after = finished("sst2") / "model", runs(name) / "model"
+    tiny.assert_zeros_stayed(before, after)
+    accuracy = report_of(runs(name))["metrics"]["validation"]["accuracy"]
+    assert accuracy > 0.85
+    model = tf_pof.load(after)
+    assert isinstance(model, QuantizedModel)
+    for name, (minimum, maximum) in model.ranges().items():
+        assert minimum < maximum, name
+    assert trained.load(str(runs("whole"))).labels == ("negative", "positive")
+
+
+def test_killed_runs_end_bit_identical_in_every_phase(runs):
+    for file in ("model.safetensors", "quantization.json", "sparsity.json"):
+        whole, broken = (
+            (runs(name) / "model" / file).read_bytes()
+            for name in ("whole", "broken")
+        )
+        assert whole == broken, file
+    curves = [
+        [(p["step"], p["loss"]) for p in tiny.curve(runs(name))]
+        for name in ("whole", "broken")
+    ]
+    assert curves[0] == curves[1] and len(curves[0]) == 12
+    assert "Going on from step 8 of 12" in (
+        runs("broken").parent / "broken.log"
+    ).read_text()
+
+
+def test_ranges_stay_from_the_freezing_step_on(runs):
+    """The checkpoint of step 8 is one of step 7's ranges."""
+    assert isinstance(runs.unfinished, QuantizedModel)
+    final = tf_pof.load(runs("whole") / "model")
+    assert runs.unfinished.ranges() == final.ranges()
+    other = trained.load(str(runs("whole") / "checkpoints/ckpt-12"))
+    assert other.ranges() == final.ranges()
+
+
+def test_report_and_folder_tell_of_quantization(runs):
+    found = report_of(runs("whole"))["quantization"]
+    assert (found["start_step"], found["freeze_step"]) == (3, 7)
+    assert found["range_decay"] == 0.9
+    stored = (runs("whole") / "model/quantization.json").read_text()
+    assert json.loads(stored)["ranges"] == found["ranges"]
+    # By default ranges are frozen half-way.
+    found = report_of(runs("taught"))["quantization"]
+    assert (found["start_step"], found["freeze_step"]) == (0, 6)
+    told = json.loads((runs("whole") / "model/sparsity.json").read_text())
+    assert told["fine_tuning"]["learning_rate"] == 1e-2
+    assert told["quantization"]["learning_rate"] == 1e-3
+    printed = (runs("whole").parent / "whole.log").read_text()
+    assert "Quantized to int8: 11 kernels and tables" in printed
+
+
+def test_the_score_is_that_of_the_saved_model(runs, tiny_tasks, tmp_path):
+    from tf_pof.tasks import evaluation
+
+    import io
+    import rich.console
+
+    for name in ("taught", "mirrored"):
+        metrics = evaluation.run(
+            str(runs(name)),
+            tiny_tasks["sst2"],
+            rich.console.Console(file=io.StringIO()),
+        )
+        assert metrics == report_of(runs(name))["metrics"]
+
+
+def test_other_quantization_in_the_same_output_is_refused(
+    runs, tiny_tasks, finished
+):
+    given = tiny.settings(
+        tiny_tasks["sst2"],
+        str(finished("sst2")),
+        runs("whole"),
+        **QAT | STEPS,
+    )
+    for changes, what in (
+        ({"qat_freeze_step": 8}, "qat_freeze_step 7 there, 8 now"),
+        ({"qat": False}, "qat True there, None now"),
+        ({"micro_batch_size": 4}, "micro_batch_size 0 there, 4 now"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            tiny.run(dataclasses.replace(given, **changes))
+
+
+def test_runs_without_quantization_are_known_by_what_they_were():
+    given = tiny.settings({"name": "sst2"}, "m", "o", **tiny.RUN)
+    assert not any(name.startswith("qat") for name in given.identity())
+
+
+@pytest.mark.parametrize(
+    "changes,what",
+    [
+        ({"qat_start_step": 12}, "qat_start_step=12 is not within the 12"),
+        ({"qat_start_step": 5, "qat_freeze_step": 4}, "5 or later"),
+    ],
+)
+def test_steps_that_cannot_be_are_refused(
+    changes, what, tiny_tasks, tiny_model, tmp_path
+):
+    given = tiny.settings(
+        tiny_tasks["sst2"], tiny_model, tmp_path / "run", **QAT | changes
+    )
+    with pytest.raises(ValueError, match=what):
+        tiny.run(given)
+    assert not os.path.exists(tmp_path / "run")
+
+
+def test_a_model_without_the_tasks_head_is_warned_of(
+    tiny_tasks, tiny_model, tmp_path
+):
+    values = QAT | {"train_steps": 2}
+    given = tiny.settings(
+        tiny_tasks["sst2"], tiny_model, tmp_path / "run", **values
+    )
+    _, printed = tiny.run(given)
+    assert "no classifier head trained on sst2" in printed
+
+
+def test_classes_in_another_order_are_put_into_the_tasks(
+    finished, tiny_tasks, tmp_path
+):
+    model = tf_pof.load(finished("pairs") / "model")
+    assert model.labels == ("maybe", "no", "yes")
+    kernel, bias = model.get_layer("classifier").get_weights()
+    task = tiny_tasks["pairs"] | {"labels": ["yes", "maybe", "no"]}
+    given = tiny.settings(
+        task, str(finished("pairs")), tmp_path / "run", **QAT
+    )
+    from tf_pof.tasks import program, registry
+
+    student = program.load_student(given, registry.create(**task))
+    found = student.get_layer("classifier").get_weights()
+    np.testing.assert_array_equal(found[0], kernel[:, [2, 0, 1]])
+    np.testing.assert_array_equal(found[1], bias[[2, 0, 1]])
