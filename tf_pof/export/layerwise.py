@@ -210,13 +210,17 @@ def _signature(file, length):
 
 
 def _dense_operators(file, subgraph) -> dict[str, tuple[int, int]]:
-    """Input and output tensor of each Dense; its bias has its name."""
+    """Input and output tensor of each Dense.
+
+    Bias and kernel have its name. Equal kernels are one tensor, and biases of
+    zeros are left out.
+    """
     found = {}
     for operator in subgraph.operators:
         if flatbuffer.is_operator(
             file, operator, schema.BuiltinOperator.FULLY_CONNECTED
         ):
-            given, _, bias = operator.inputs[:3]
-            name = subgraph.tensors[bias].name.decode().partition("/")[0]
-            found[name] = int(given), int(operator.outputs[0])
+            named = next(i for i in operator.inputs[:0:-1] if i >= 0)
+            name = subgraph.tensors[named].name.decode().partition("/")[0]
+            found[name] = int(operator.inputs[0]), int(operator.outputs[0])
     return found

@@ -14,9 +14,10 @@ layer until they are as large as what quantization itself does: a property of
 the model and not of the file. Of a MiniLM-L6 on SST-2 whose ranges were
 calibrated and not trained, rounding the biases to int32 alone moves the logits
 by 5 steps in the mean; a factor of 1 + 1e-5 in the first layer norm by 3.
-Hence logits are held to a multiple of what int32 biases do to the model, and
-what is wrong for sure is found where it arises: every Dense by itself is held
-to the one step that rounding explains (see `layerwise`).
+So the model with int32 biases is a yardstick: logits, answers and metrics are
+held to what it shows to be noise. (Of four models measured, files were 0.9 to
+1.2 times as far away.) What is wrong for sure is found where it arises: every
+Dense by itself is held to the one step that rounding explains (`layerwise`).
 """
 
 from collections.abc import Callable
@@ -26,21 +27,15 @@ from typing import Any
 from tf_pof._keras import keras
 
 import numpy as np
-import tensorflow as tf
 
 from tf_pof.data import documents, sample
-from tf_pof.export import graph, layerwise
+from tf_pof.export import layerwise, reference
 from tf_pof.export.litert import LiteModel
-from tf_pof.pruning import cloning
-from tf_pof.quantization import fake_quant
 from tf_pof.tasks import evaluation, scoring
 from tf_pof.tasks.classification import label_order
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.task import Task
 
-# The Dense whose steps outputs are counted in.
-_STEP_OF = {"logits": "classifier", "start_logits": "span_logits"}
-_STEP_OF["end_logits"] = _STEP_OF["start_logits"]
 # Tokens that the layers are compared on: enough to meet every channel.
 _LAYER_TOKENS = 256
 
@@ -65,17 +60,18 @@ class Tolerance:
 
     Attributes:
         own_steps: largest difference of any Dense on equal inputs.
-        mean_steps: mean difference of logits, in steps of their own,
-        growth: or this many times what int32 biases do, if that is more.
-        agreement: least share of examples of the same argmax.
-        points: largest difference of the task's main metric, in percent.
+        mean_steps: mean difference of logits, in their own steps.
+        agreement: least share of examples that get the same answer.
+        points: difference of the task's main metric, in percent.
+        growth: times what int32 biases do to logits and metric, if that is
+            more; of answers they may change as many again as int32 biases do.
     """
 
     own_steps: float = 1.5
     mean_steps: float = 1.0
-    growth: float = 3.0
     agreement: float = 0.95
     points: float = 2.0
+    growth: float = 3.0
 
 
 def task_data(
@@ -139,52 +135,62 @@ def check(
         progress: called with what is done next.
 
     Returns:
-        A report for JSON: "examples", "outputs" (see `_compare`),
-        "agreement" (None for scores), "metrics" of both, and "layers", the
-        fields of `LayerDifference` of each Dense for each sequence length.
+        A report for JSON: "examples"; "outputs", with differences by name;
+        "agreement" (None for scores) of the file with the model, and
+        "int32_biases_agreement"; "metrics" of "model", "int32_biases" and
+        "tflite", or None; "layers", by sequence length the fields of each
+        `LayerDifference`; "worst_layer", where differences grow most.
 
     Raises:
         ValueError: if it computes something else, naming the layer where that
             begins.
     """
-    progress("Comparing the layers")
+    def refuse(problem):
+        raise ValueError(
+            f"The .tflite does not compute what {model.name} does: {problem}, "
+            f"because {reason}."
+        )
+
     lite = LiteModel(contents)
-    layers, worst, reason = _layers(
-        model, contents, lite, data.features, tolerance
-    )
-    progress("Comparing the outputs")
-    view = _view(model)
     features = _within(data.features, lite.sequence_lengths[-1])
+    progress("Comparing the layers")
+    layers, worst, reason = _layers(model, contents, lite, features, tolerance)
+    if _largest_own(layers) > tolerance.own_steps:
+        refuse("a layer is wrong")
+    progress("Comparing the outputs")
+    view = reference.exported_view(model)
     expected = scoring.outputs_of(view, features, batch_size)
     rounded = scoring.outputs_of(
-        _with_int32_biases(view), features, batch_size
+        reference.with_int32_biases(view), features, batch_size
     )
     found = scoring.run(
-        lambda inputs: _logits(lite(inputs)), features, batch_size
+        lambda inputs: reference.logits(lite(inputs)), features, batch_size
     )
     report = {
         "examples": len(features),
         "outputs": {
-            name: _compare(
+            name: reference.differences(
                 found[name],
                 expected[name],
                 rounded[name],
                 _valid(name, expected[name], features),
-                _step(model, name),
+                reference.step_of(model, name),
             )
             for name in expected
         },
         "agreement": _agreement(model, found, expected),
-        "metrics": _metrics(model, data, {"model": expected, "tflite": found}),
+        "int32_biases_agreement": _agreement(model, rounded, expected),
+        "metrics": _metrics(
+            model,
+            data,
+            {"model": expected, "int32_biases": rounded, "tflite": found},
+        ),
         "layers": layers,
         "worst_layer": worst,
     }
     problem = _problem(report, data.task, tolerance)
     if problem:
-        raise ValueError(
-            f"The .tflite does not compute what {model.name} does: {problem}, "
-            f"because {reason}."
-        )
+        refuse(problem)
     return report
 
 
@@ -199,6 +205,10 @@ def _layers(model, contents, lite, features, tolerance):
         if worst is None or largest > tolerance.own_steps:
             worst, reason = layerwise.blame(differences, tolerance.own_steps)
     return found, worst, reason
+
+
+def _largest_own(layers):
+    return max(d["own_max"] for found in layers.values() for d in found)
 
 
 def _layer_inputs(features, length, batch_size):
@@ -223,94 +233,11 @@ def _within(features, length):
     return features
 
 
-def _logits(outputs):
-    """The logits, or of an encoder the first token's vector as such."""
-    if "pooled_output" in outputs:
-        return {"logits": outputs["pooled_output"]}
-    if "sequence_output" in outputs:
-        return {"logits": outputs["sequence_output"][:, 0]}
-    return outputs
-
-
-def _view(model):
-    """What is exported of a model: it has no other outputs."""
-    outputs = {name: model.output[name] for name in graph.output_names(model)}
-    return keras.Model(model.input, _logits(outputs), name=model.name)
-
-
-class _Int32Bias(keras.layers.Layer):
-    """A Dense whose bias is rounded as TFLite rounds it.
-
-    Args:
-        dense: a QuantizedDense.
-        step: of its input.
-    """
-
-    def __init__(self, dense, step):
-        super().__init__(name=dense.name, dtype="float32")
-        self._dense = dense
-        self._correction = np.float32(0)
-        if dense.bias is not None:
-            scales = fake_quant.weight_scales(dense.kernel.numpy(), True) * step
-            bias = dense.bias.numpy()
-            self._correction = np.rint(bias / scales) * scales - bias
-
-    def call(self, inputs):
-        return self._dense(inputs) + self._correction
-
-
-def _with_int32_biases(view):
-    """A clone that differs from a model as any right .tflite does."""
-    nodes = layerwise.dense_nodes(view)
-
-    def replacement(layer):
-        if layer.name not in nodes:
-            return layer
-        quantizer = nodes[layer.name].keras_inputs[0]._keras_history.layer
-        return _Int32Bias(layer, _quantizer_step(quantizer))
-
-    return cloning.clone(view, replacement, keras.Model)
-
-
-def _quantizer_step(quantizer):
-    return fake_quant.activation_parameters(
-        quantizer.minimum.numpy(), quantizer.maximum.numpy()
-    )[0]
-
-
-def _step(model, name):
-    """Distance of the levels of an output; 0 if it is on none."""
-    if model.head not in ("classifier", "span"):
-        return 0.0
-    quantizer = model.get_layer(f"{_STEP_OF[name]}_output_quantizer")
-    return float(_quantizer_step(quantizer))
-
-
 def _valid(name, values, features):
     """Where there are outputs: not beyond the end of a sequence."""
     if name == "logits":
         return np.ones_like(values, bool)
     return np.arange(values.shape[1]) < features.lengths[:, None]
-
-
-def _compare(found, expected, rounded, valid, step):
-    """Differences of an output, and of the model's with int32 biases.
-
-    Without levels (`step` is 0) a step is 1/256 of the range of the output.
-    """
-    found, expected, rounded = found[valid], expected[valid], rounded[valid]
-    step = step or float(np.ptp(expected)) / 256 or 1.0
-    apart = np.abs(found - expected)
-    norms = np.linalg.norm(found) * np.linalg.norm(expected)
-    return {
-        "step": step,
-        "max_difference": float(apart.max()),
-        "max_steps": float(apart.max()) / step,
-        "mean_steps": float(apart.mean()) / step,
-        "int32_biases_mean_steps": float(np.abs(rounded - expected).mean())
-        / step,
-        "cosine": float(np.vdot(found, expected) / norms) if norms else 1.0,
-    }
 
 
 def _agreement(model, found, expected):
@@ -337,10 +264,6 @@ def _metrics(model, data, outputs):
 
 def _problem(report, task, tolerance) -> str | None:
     """What is not let through, as a clause."""
-    for length, layers in report["layers"].items():
-        worst = max(layers, key=lambda layer: layer["own_max"])
-        if worst["own_max"] > tolerance.own_steps:
-            return f"at {length} tokens a layer is wrong"
     for name, found in report["outputs"].items():
         limit = max(
             tolerance.mean_steps,
@@ -353,19 +276,26 @@ def _problem(report, task, tolerance) -> str | None:
                 f"away in the mean, where {limit:.1f} would pass"
             )
     agreement = report["agreement"]
-    if agreement is not None and agreement < tolerance.agreement:
-        return (
-            f"{agreement:.1%} of {report['examples']} examples get the same "
-            f"answer, where {tolerance.agreement:.1%} would pass"
-        )
+    if agreement is not None:
+        noise = 1 - report["int32_biases_agreement"]
+        limit = tolerance.agreement - noise
+        if agreement < limit:
+            return (
+                f"{agreement:.1%} of {report['examples']} examples get the "
+                f"same answer, where {limit:.1%} would pass"
+            )
     if task is None:
         return None
-    scores = [report["metrics"][k][task.main_metric] for k in ("model", "tflite")]
+    model, rounded, tflite = (
+        report["metrics"][name][task.main_metric]
+        for name in ("model", "int32_biases", "tflite")
+    )
     # SQuAD's are in percent already.
-    unit = 1 if task.head == "span" else 100
-    if not abs(scores[0] - scores[1]) * unit <= tolerance.points:
+    limit = tolerance.points / (1 if task.head == "span" else 100)
+    limit = max(limit, tolerance.growth * abs(rounded - model))
+    if not abs(tflite - model) <= limit:
         return (
             f"its {task.main_metric} on {report['examples']} examples is "
-            f"{scores[1]:.4f} instead of {scores[0]:.4f}"
+            f"{tflite:.4f} instead of {model:.4f}"
         )
     return None
