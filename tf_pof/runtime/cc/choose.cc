@@ -72,6 +72,17 @@ template double InterleavedAvx512Cost<1>(const Layer&, int);
 template double InterleavedAvx512Cost<2>(const Layer&, int);
 template double InterleavedAvx512Cost<4>(const Layer&, int);
 
+template <int rows>
+double InterleavedNeonCost(const Layer& layer, int tokens) {
+  // From models of Cortex-A76: nothing was measured on Arm.
+  constexpr double kQuad = rows == 1 ? 32 : 56;
+  return Panels(tokens) *
+         (CountQuads(layer, rows) * kQuad + layer.outputs * 60.0);
+}
+
+template double InterleavedNeonCost<1>(const Layer&, int);
+template double InterleavedNeonCost<4>(const Layer&, int);
+
 double WindowsAvx512Cost(const Layer& layer, int tokens) {
   // Packing would take too long: how full steps get is known from the share
   // of nonzeros, if they are spread evenly.

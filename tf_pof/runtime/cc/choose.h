@@ -14,6 +14,8 @@ double InterleavedAvx2Cost(const Layer& layer, int tokens);
 double InterleavedAvxVnniCost(const Layer& layer, int tokens);
 template <int rows>
 double InterleavedAvx512Cost(const Layer& layer, int tokens);
+template <int rows>
+double InterleavedNeonCost(const Layer& layer, int tokens);
 double WindowsAvx512Cost(const Layer& layer, int tokens);
 double TilesAvx512Cost(const Layer& layer, int tokens);
 

@@ -7,18 +7,20 @@
 #if defined(__x86_64__)
 #include "kernels_x86.h"
 #include "windows.h"
+#elif defined(__aarch64__)
+#include "kernels_arm.h"
 #endif
 
 namespace tf_pof {
 namespace {
 
-#if defined(__x86_64__)
-
 // A panel of 768 inputs just fills the 48 KB of an L1 cache.
 template <int rows>
-void* PackInterleavedX86(const Layer& layer) {
+void* PackInterleavedRows(const Layer& layer) {
   return PackInterleaved(layer, rows, 768, kPanelFlip);
 }
+
+#if defined(__x86_64__)
 
 void* PackTilesAvx512(const Layer& layer) {
   return PackTiles(layer, kPanelFlip);
@@ -34,20 +36,20 @@ const Kernel kKernels[] = {
     {"1x1_scalar", Isa::kAny, kTfPofPanels, PackSparseScalar, FreeSparseScalar,
      SparseScalarBytes, NoScratch, RunSparseScalar, SparseScalarCost},
 #if defined(__x86_64__)
-    {"1x1_interleave_avx2", Isa::kAvx2, kTfPofPanels, PackInterleavedX86<1>,
+    {"1x1_interleave_avx2", Isa::kAvx2, kTfPofPanels, PackInterleavedRows<1>,
      FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedAvx2,
      InterleavedAvx2Cost},
     {"1x1_interleave_avxvnni", Isa::kAvxVnni, kTfPofPanels,
-     PackInterleavedX86<1>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedRows<1>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvxVnni, InterleavedAvxVnniCost},
     {"1x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedX86<1>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedRows<1>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>},
     {"2x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedX86<2>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedRows<2>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>},
     {"4x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedX86<4>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedRows<4>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>},
     {"1x1_windows_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackWindows,
      FreeWindows, WindowsBytes, WindowsAvx512Scratch, RunWindowsAvx512,
@@ -55,6 +57,13 @@ const Kernel kKernels[] = {
     {"16x4_tiles_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackTilesAvx512,
      FreeTiles, TilesBytes, TilesAvx512Scratch, RunTilesAvx512,
      TilesAvx512Cost},
+#elif defined(__aarch64__)
+    {"1x1_interleave_neondot", Isa::kNeonDot, kTfPofPanels,
+     PackInterleavedRows<1>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<1>},
+    {"4x1_interleave_neondot", Isa::kNeonDot, kTfPofPanels,
+     PackInterleavedRows<4>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<4>},
 #endif
 };
 const int kNumKernels = sizeof(kKernels) / sizeof(kKernels[0]);
