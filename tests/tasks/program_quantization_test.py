@@ -55,6 +55,7 @@ def runs(finished, tiny_tasks, tmp_path_factory):
             strategy="mirrored",
             teacher=start,
             micro_batch_size=4,
+            evaluate_every=6,
         ),
     }
     # While ranges are observed, rounded and frozen.
@@ -215,3 +216,34 @@ def test_classes_in_another_order_are_put_into_the_tasks(
     found = student.get_layer("classifier").get_weights()
     np.testing.assert_array_equal(found[0], kernel[:, [2, 0, 1]])
     np.testing.assert_array_equal(found[1], bias[[2, 0, 1]])
+
+
+@pytest.mark.slow
+def test_two_workers_train_one_model(finished, tiny_tasks, tmp_path):
+    """With evaluations in between, and all of them to the end."""
+    ports = resume.free_ports(2)
+    workers = [f"localhost:{port}" for port in ports]
+    started = []
+    for i in range(2):
+        place = {"type": "worker", "index": i}
+        told = json.dumps({"cluster": {"worker": workers}, "task": place})
+        started.append(
+            tiny.finetune(
+                tiny_tasks["sst2"],
+                str(finished("sst2")),
+                tmp_path / "run",
+                f"os.environ['TF_CONFIG'] = {told!r}\n",
+                **QAT,
+                **STEPS,
+                evaluate_every=4,
+                strategy="multi_worker",
+            )
+        )
+    for command in started:
+        command.finish()
+    model = tf_pof.load(tmp_path / "run/model")
+    tiny.assert_zeros_stayed(finished("sst2") / "model", tmp_path / "run/model")
+    for name, (minimum, maximum) in model.ranges().items():
+        assert minimum < maximum, name
+    assert "validation_accuracy" in tiny.curve(tmp_path / "run")[3]
+    assert report_of(tmp_path / "run")["metrics"]["validation"]["accuracy"] > 0.8

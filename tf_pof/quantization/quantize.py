@@ -250,9 +250,8 @@ def _choose(model, layers) -> set[keras.layers.Layer]:
         return isinstance(layer, (keras.layers.Dense, *_EMBEDDINGS))
 
     # Says also that a model is pruned, or no functional one.
-    layers = suits if layers is None else layers
-    chosen = cloning.choose(model, layers, "layers")
-    if isinstance(layers, str):
+    chosen = cloning.choose(model, ".*" if layers is None else layers, "layers")
+    if layers is None or isinstance(layers, str):
         chosen = set(filter(suits, chosen))
     for layer in sorted(chosen, key=lambda x: x.name):
         if not suits(layer):
