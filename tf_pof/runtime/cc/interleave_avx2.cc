@@ -38,7 +38,7 @@ TF_POF_INLINE __m256i Broadcast(uint32_t value) {
 struct Vnni {
   TF_POF_INLINE void Dot(__m256i* sum, __m256i unsigned8, __m256i signed8) {
     // Compilers know the instruction only for processors that all have it.
-    asm("{vex} vpdpbusd %2, %1, %0"
+    asm("%{vex%} vpdpbusd %2, %1, %0"
         : "+x"(*sum)
         : "x"(unsigned8), "x"(signed8));
   }
