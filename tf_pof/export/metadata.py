@@ -271,7 +271,8 @@ _TASK_OPTIONS = (
 
 
 def _task(provenance):
-    task = (provenance.get("fine_tuning") or {}).get("task") or {}
+    trained = provenance.get("quantization") or provenance.get("fine_tuning")
+    task = (trained or {}).get("task") or {}
     return {k: task[k] for k in _TASK_OPTIONS if task.get(k) is not None}
 
 

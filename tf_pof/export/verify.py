@@ -62,7 +62,7 @@ def _check_dense(contents, subgraph, layer):
     if len(operators) != 1:
         complain(f"is {len(operators)} FULLY_CONNECTED instead of one")
     inputs, weights, bias = (
-        subgraph.tensors[i] for i in operators[0].inputs[:3]
+        subgraph.tensors[i] if i >= 0 else None for i in operators[0].inputs
     )
     outputs = subgraph.tensors[operators[0].outputs[0]]
     if {inputs.type, weights.type, outputs.type} != {_INT8}:
@@ -77,21 +77,25 @@ def _check_dense(contents, subgraph, layer):
     found = np.broadcast_to(weights.quantization.scale, scales.shape)
     if not np.allclose(found[some], scales[some], rtol=1e-6, atol=0):
         complain("has other scales")
-    if bias.type != schema.TensorType.INT32:
+    if bias is None:
+        # The converter leaves out a bias of zeros.
+        if layer.bias is not None and layer.bias.numpy().any():
+            complain("has no bias")
+    elif bias.type != schema.TensorType.INT32:
         complain("has no int32 bias")
 
 
 def _is_of(operator, subgraph, name):
     """Whether a FULLY_CONNECTED is the Dense of that name.
 
-    Equal kernels of two layers are one tensor, with the name of the first.
+    Equal kernels of two layers are one tensor, with the name of the first, so
+    that bias and output count.
     """
-    if len(operator.inputs) < 3 or operator.inputs[2] < 0:
-        return False
     output = subgraph.tensors[operator.outputs[0]].name.decode()
-    return subgraph.tensors[operator.inputs[2]].name.decode() == (
-        f"{name}/bias"
-    ) or re.search(rf"(^|[/;]){name}/", output)
+    if re.search(rf"(^|[/;]){name}/", output):
+        return True
+    bias = operator.inputs[2]
+    return bias >= 0 and subgraph.tensors[bias].name.decode() == f"{name}/bias"
 
 
 def _check_table(contents, subgraph, layer):

@@ -1,0 +1,274 @@
+"""The export program: from a trained quantized model to one checked .tflite."""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import re
+import resource
+import sys
+import tempfile
+import time
+from typing import Any
+
+import rich.console
+import rich.table
+
+from tf_pof._keras import keras
+from tf_pof.export import encodings, metadata, parity, size
+from tf_pof.export.convert import convert
+from tf_pof.models import bert, weights
+from tf_pof.quantization import QuantizedModel, saved
+from tf_pof.tasks import trained
+from tf_pof.training import report as reports
+
+# Below it zeros are chance.
+_SPARSE = 0.01
+# Tokens of a sequence where neither the user nor the training says so.
+_LENGTHS = {"span": 384}
+_DEFAULT_LENGTH = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to export; the flags of bin/export_tflite say what fields mean."""
+
+    model: str
+    output: str
+    # None: as trained.
+    sequence_lengths: Sequence[int] | None = None
+    batch_size: int = 0
+    encoding: str = "dense"
+    parity: bool = True
+    parity_examples: int = 200
+    # "name" and the arguments of `tasks.registry.create`; None: sample texts.
+    task: dict[str, Any] | None = None
+    name: str | None = None
+    author: str = ""
+    license: str = ""
+    vocab: str | None = None
+    lowercase: bool | None = None
+    report: str | None = None
+
+
+def run(settings: Settings, console: rich.console.Console) -> dict:
+    """Exports a model: converts, checks, encodes, describes and writes it.
+
+    The file is there under its name once it is complete and has passed; until
+    then, and if it does not, what was there before stays.
+
+    Args:
+        settings: of the export.
+        console: for the progress and the tables.
+
+    Returns:
+        The report: "model", "output", "encoding", "sequence_lengths", "size"
+        (of `size.report`), "parity" (of `parity.check`, or None), "seconds"
+        and "peak_bytes" (of this process's memory).
+
+    Raises:
+        ValueError: if the model cannot be exported, does not suit the
+            encoding, or the file does not compute what the model does.
+        OSError: if something cannot be read or written.
+    """
+    began = time.monotonic()
+    for path in (settings.output, settings.report):
+        if path and os.path.isdir(path):
+            raise ValueError(f"{path} is a folder: name a file.")
+    keras.mixed_precision.set_global_policy("float32")
+    model, provenance = load(settings.model)
+    model.vocab_file = settings.vocab or model.vocab_file
+    if settings.lowercase is not None:
+        model.lowercase = settings.lowercase
+    _check_zeros(model, settings, console)
+    described = metadata.details(
+        model,
+        settings.sequence_lengths or (_trained_length(model, provenance),),
+        settings.batch_size,
+        settings.encoding,
+        provenance,
+    )
+    lengths = described["sequence_lengths"]
+    data = _parity_data(model, settings, lengths) if settings.parity else None
+    folder = os.path.dirname(os.path.abspath(settings.output))
+    os.makedirs(folder, exist_ok=True)
+
+    def progress(step):
+        console.print(f"{step}.", soft_wrap=True)
+
+    contents = convert(model, lengths, settings.batch_size, progress)
+    found = None
+    if data is not None:
+        found = parity.check(model, contents, data, progress=progress)
+    if settings.encoding != "dense":
+        progress(f"Encoding as {settings.encoding}")
+    about = metadata.About(
+        settings.name or os.path.basename(os.path.normpath(settings.model)),
+        settings.author,
+        settings.license,
+    )
+    contents = metadata.add(
+        encodings.apply(settings.encoding, contents),
+        about,
+        described,
+        model.vocab_file,
+    )
+    result = {
+        "model": settings.model,
+        "output": settings.output,
+        "encoding": settings.encoding,
+        "sequence_lengths": lengths,
+        "batch_size": settings.batch_size,
+        "size": size.report(contents),
+        "parity": found,
+    }
+    _write(settings.output, contents)
+    result["seconds"] = time.monotonic() - began
+    result["peak_bytes"] = _peak_bytes()
+    if settings.report:
+        reports.write_json(os.path.abspath(settings.report), result)
+    show(result, console)
+    return result
+
+
+def load(spec: str) -> tuple[QuantizedModel, dict]:
+    """A quantized model, and how it was made.
+
+    Args:
+        spec: the output of bin/finetune --qat, one of its checkpoints, or the
+            folder of a quantized model.
+
+    Returns:
+        model: a QuantizedModel.
+        provenance: contents of sparsity.json, with the settings of the run
+            that trained the model as "quantization".
+
+    Raises:
+        ValueError: if there is none.
+    """
+    spec = os.path.expanduser(spec)
+    if os.path.exists(os.path.join(spec, "quantization.json")):
+        # Also a model without a task's head.
+        model = saved.load(spec)
+    else:
+        model = trained.load(spec)
+    if not isinstance(model, QuantizedModel):
+        raise ValueError(
+            f"{spec} is not quantized: train it with bin/finetune --qat, and "
+            "give the folder of that run."
+        )
+    provenance = dict(getattr(model, "sparsity", None) or {})
+    path = os.path.join(spec, "settings.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            provenance.setdefault("quantization", json.load(file))
+    return model, provenance
+
+
+def _check_zeros(model, settings, console):
+    """Warns of a dense model, and refuses to encode zeros that are not there.
+
+    Raises:
+        ValueError: if the encoding has nothing to gain.
+    """
+    zeros = total = 0
+    for path, value in weights.effective(model):
+        if re.match(f"{bert.PRUNABLE[:-1]}/kernel$", path):
+            zeros += value.size - (value != 0).sum()
+            total += value.size
+    if not total or zeros / total >= _SPARSE:
+        return
+    if settings.encoding != "dense":
+        raise ValueError(
+            f"{settings.model} is not sparse, so that --encoding="
+            f"{settings.encoding} has nothing to leave out: use "
+            "--encoding=dense, or prune the model."
+        )
+    console.print(
+        f"Warning: {settings.model} is not sparse; the file will be int8, but "
+        "no smaller or faster than that.",
+        soft_wrap=True,
+    )
+
+
+def _trained_length(model, provenance):
+    """Tokens of the sequences that the model was trained on."""
+    for stage in ("quantization", "fine_tuning"):
+        task = (provenance.get(stage) or {}).get("task") or {}
+        if task.get("sequence_length"):
+            return task["sequence_length"]
+    length = _LENGTHS.get(model.head, _DEFAULT_LENGTH)
+    return min(length, model.config.max_sequence_length)
+
+
+def _parity_data(model, settings, lengths):
+    if settings.task is None:
+        return parity.sample_data(
+            model,
+            settings.model,
+            lengths[-1],
+            min(settings.parity_examples, 64),
+        )
+    return parity.task_data(
+        model,
+        settings.model,
+        {"sequence_length": lengths[-1], **settings.task},
+        settings.parity_examples,
+    )
+
+
+def _write(path, contents):
+    """Writes a file whole or not at all."""
+    folder, name = os.path.split(os.path.abspath(path))
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.tmp-")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _peak_bytes():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts KiB, macOS bytes.
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def show(result: dict, console: rich.console.Console) -> None:
+    """Prints sizes, differences and what the export took."""
+    size.show(result["size"], console, tensors=False)
+    if result["parity"]:
+        _show_parity(result["parity"], console)
+    console.print(
+        f"Time: {result['seconds']:.0f} s, memory: "
+        f"{result['peak_bytes'] / 2**30:.1f} GiB"
+    )
+    console.print(f"Model: {result['output']}", soft_wrap=True)
+
+
+def _show_parity(found, console):
+    table = rich.table.Table(
+        title=f"Differences from the model on {found['examples']} examples"
+    )
+    for heading in ("", "mean steps", "largest", "cosine"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, output in found["outputs"].items():
+        table.add_row(
+            name,
+            f"{output['mean_steps']:.2f}",
+            f"{output['max_difference']:.4f}",
+            f"{output['cosine']:.6f}",
+        )
+    console.print(table)
+    if found["agreement"] is not None:
+        console.print(f"Same answers: {found['agreement']:.1%}")
+    for source, metrics in (found["metrics"] or {}).items():
+        values = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+        console.print(f"Metrics of the {source}: {values}")
