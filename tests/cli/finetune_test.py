@@ -67,6 +67,31 @@ REFUSED = [
     ),
     (
         "finetune",
+        SST2 + MODEL + "--qat --final_sparsity=0.9 --train_steps=9",
+        2,
+        "--qat and --final_sparsity exclude each other",
+    ),
+    (
+        "finetune",
+        SST2 + MODEL + "--qat_freeze_step=9",
+        2,
+        "--qat_freeze_step needs --qat",
+    ),
+    ("finetune", SST2 + MODEL + "--qat --qat_start_step=-1", 2, "qat_start"),
+    (
+        "finetune",
+        SST2 + MODEL + "--qat --qat_range_decay=1",
+        2,
+        "would never move a range",
+    ),
+    (
+        "finetune",
+        SST2 + MODEL + "--qat --train_steps=9 --qat_start_step=9",
+        1,
+        "--qat_start_step=9 is not within the 9",
+    ),
+    (
+        "finetune",
         SST2 + MODEL + "--learning_rate_schedule=rewind",
         2,
         "rewind needs --final_sparsity",

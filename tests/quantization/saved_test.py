@@ -7,8 +7,10 @@ import tf_pof
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+import tensorflow as tf
 
 from tests.quantization import small
+from tf_pof._keras import keras
 from tf_pof.models import folder
 from tf_pof.quantization import QuantizedModel, saved
 
@@ -111,3 +113,19 @@ def test_a_copy_in_float32_is_the_model_of_a_float32_policy(quantized):
     np.testing.assert_array_equal(
         model.get_layer("pooler").kernel, quantized.get_layer("pooler").kernel
     )
+
+
+def test_keras_own_formats_keep_outputs(quantized, tmp_path):
+    x = small.inputs(seed=5)
+    expected = quantized(x)["logits"]
+    quantized.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again, QuantizedModel)
+    np.testing.assert_array_equal(again(x)["logits"], expected)
+    quantized.save_weights(tmp_path / "model.weights.h5")
+    other = tf_pof.quantize(small.model(seed=9))
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other(x)["logits"], expected)
+    tf.saved_model.save(quantized, str(tmp_path / "saved"))
+    again = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_array_equal(again(x)["logits"], expected)

@@ -89,6 +89,12 @@ class _QuantizedLayer(_Phased, keras.layers.Wrapper):
             for name, value in before.items():
                 object.__setattr__(self.layer, name, value)
 
+    @classmethod
+    def from_config(cls, config):
+        # Keras' own takes the layer for one of the legacy format.
+        config = dict(config)
+        return cls(keras.layers.deserialize(config.pop("layer")), **config)
+
     def compute_mask(self, inputs, mask=None):
         return self.layer.compute_mask(inputs, mask)
 

@@ -40,14 +40,16 @@ _SCHEME = {
 }
 
 
+@keras.utils.register_keras_serializable(package="tf_pof")
 class QuantizedModel(functional.Functional):
     """What `quantize` returns: a functional model on int8 grids.
 
     Its weights are float32 variables, and those of the model it was made of.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    # With the base's arguments, so that Keras saves it as functional.
+    def __init__(self, inputs, outputs, name=None, trainable=True, **kwargs):
+        super().__init__(inputs, outputs, name, trainable, **kwargs)
         # int64, since int32 variables stay on the host of a GPU.
         self._phase = tf.Variable(
             Phase.QUANTIZE.value,
