@@ -16,10 +16,11 @@ OPERATORS = {
     for name, value in vars(schema.BuiltinOperator).items()
     if isinstance(value, int)
 }
-# How the constants of our layers are called, and what of theirs they are.
+# How the constants of our layers are called, numbered from the second subgraph
+# on, and what of theirs they are.
 _CONSTANTS = (
-    (re.compile(r"(?:^|/)(\w+)/MatMul$"), "kernel"),
-    (re.compile(r"(?:^|/)(\w+)/add$"), "bias"),
+    (re.compile(r"(?:^|/)(\w+)/MatMul\d*$"), "kernel"),
+    (re.compile(r"(?:^|/)(\w+)/add\d*$"), "bias"),
     (re.compile(r"(?:^|/)(\w+_embedding)/FakeQuant\w*$"), "embeddings"),
 )
 
