@@ -36,6 +36,7 @@ def normal(rows, columns, sparsity, seed=0):
     threshold = np.quantile(np.abs(weights), sparsity)
     weights[np.abs(weights) < threshold] = 0
     scale = np.abs(weights).max(1, keepdims=True) / 127
+    scale[scale == 0] = 1
     return np.round(weights / scale).astype(np.int8)
 
 
