@@ -38,7 +38,7 @@ double RowsTokens(int tokens) {
 
 // Between row-major and panels, both ways.
 double ConversionCost(const Layer& layer, int tokens) {
-  return Panels(tokens) * (layer.inputs + layer.outputs) * 4.5;
+  return Panels(tokens) * (layer.inputs + layer.outputs) * 2.7;
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ double InterleavedAvxVnniCost(const Layer& layer, int tokens) {
 template <int rows>
 double InterleavedAvx512Cost(const Layer& layer, int tokens) {
   const double quads = CountQuads(layer, rows);
-  constexpr double kQuad = rows == 1 ? 3.8 : rows == 2 ? 5.5 : 9.5;
+  constexpr double kQuad = rows == 1 ? 4.35 : rows == 2 ? 5.6 : 8.85;
   const double outputs = layer.outputs * 8.0;
   return Panels(tokens) * (quads * kQuad + outputs) +
          ConversionCost(layer, tokens);
@@ -86,14 +86,21 @@ template double InterleavedNeonCost<4>(const Layer&, int);
 double WindowsAvx512Cost(const Layer& layer, int tokens) {
   // Packing would take too long: how full steps get is known from the share
   // of nonzeros, if they are spread evenly.
+  constexpr double kFill[][2] = {{0.0, 0.0},   {0.05, 0.53}, {0.1, 0.86},
+                                 {0.15, 0.93}, {0.2, 0.96},  {1.0, 1.0}};
   const double nonzeros = Nonzeros(layer);
   const double density = nonzeros / layer.inputs / layer.outputs;
-  double fill = 0.95;
-  if (density < 0.2) fill = 0.95 - 0.45 * (0.2 - density) / 0.2;
-  if (density < 0.1) fill = Max(0.1, 8.7 * density);
-  const double steps = nonzeros / fill / 64;
+  int i = 1;
+  while (density > kFill[i][0]) ++i;
+  const double slope =
+      (kFill[i][1] - kFill[i - 1][1]) / (kFill[i][0] - kFill[i - 1][0]);
+  const double fill = kFill[i - 1][1] + (density - kFill[i - 1][0]) * slope;
+  const double steps = nonzeros == 0 ? 0 : nonzeros / fill / 64;
   const double groups = CeilDiv(layer.outputs, 16);
-  return (steps * 0.8 + groups * 4 + layer.inputs * 0.1) * RowsTokens(tokens);
+  // A step loads its weights whatever the number of tokens.
+  const double few = tokens < 5 ? 4.0 / tokens : 0.82;
+  return (steps * few + groups * 2.2 + layer.inputs * 0.08) *
+         RowsTokens(tokens);
 }
 
 double TilesAvx512Cost(const Layer& layer, int tokens) {
@@ -101,7 +108,7 @@ double TilesAvx512Cost(const Layer& layer, int tokens) {
   for (int g = 0; g < CeilDiv(layer.outputs, kTileOutputs); ++g) {
     tiles += CountTiles(layer, g);
   }
-  return (tiles * 0.55 + layer.outputs * 0.3 + layer.inputs * 0.1) *
+  return (tiles * 0.52 + layer.outputs * 0.2 + layer.inputs * 0.1) *
          RowsTokens(tokens);
 }
 
