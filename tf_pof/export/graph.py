@@ -54,7 +54,8 @@ def inference_functions(
         module: that holds all variables of the functions.
         functions: concrete functions by signature name; they map int32
             [batch, seq] by the names of the model's inputs to a dict of
-            float32, see `output_names`.
+            float32, see `output_names`. They are to be converted, not run:
+            `cleanup` must take out what `FloatIsland` puts in.
 
     Raises:
         ValueError: if a layer is not quantized, has no range yet or is not
