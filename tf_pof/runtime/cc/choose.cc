@@ -6,23 +6,40 @@
 namespace tf_pof {
 namespace {
 
-double Nonzeros(const Layer& layer) {
-  double count = 0;
-  for (int n = 0; n < layer.outputs; ++n) {
-    const int8_t* w = layer.row(n);
-    int found = 0;
-    for (int k = 0; k < layer.inputs; ++k) found += w[k] != 0;
-    count += found;
-  }
-  return count;
+constexpr int kChunk = 1024;
+
+int CountNonzeros(const uint8_t* bytes, int count) {
+  int found = 0;
+  for (int i = 0; i < count; ++i) found += bytes[i] != 0;
+  return found;
 }
 
-double CountQuads(const Layer& layer, int rows) {
-  double quads = 0;
-  for (int n = 0; n < layer.outputs; n += rows) {
-    quads += Quads(BlockInputs(layer, n, rows, 0, layer.inputs, nullptr));
+// Inputs [begin, begin + count) of 16 outputs at most.
+void CountBlock(const Layer& layer, int first, int begin, int count,
+                WeightCounts* counts) {
+  // Which inputs any output of the current block needs, by the block's size.
+  constexpr int kRows[] = {1, 2, 4, kTileOutputs};
+  alignas(64) uint8_t any[4][kChunk] = {};
+  for (int r = 0; r < kTileOutputs && first + r < layer.outputs; ++r) {
+    memcpy(any[0], layer.row(first + r) + begin, count);
+    const int found = CountNonzeros(any[0], count);
+    counts->nonzeros += found;
+    counts->quads[0] += Quads(found);
+    for (int i = 1; i < 4; ++i) {
+      if (r % kRows[i] == 0) memset(any[i], 0, count);
+      for (int k = 0; k < count; ++k) any[i][k] |= any[0][k];
+      const bool last =
+          (r + 1) % kRows[i] == 0 || first + r + 1 == layer.outputs;
+      if (last && kRows[i] < kTileOutputs) {
+        counts->quads[i] += Quads(CountNonzeros(any[i], count));
+      }
+    }
   }
-  return quads;
+  for (int k = 0; k < count; k += kTileInputs) {
+    uint32_t tile;
+    memcpy(&tile, any[3] + k, sizeof(tile));
+    counts->tiles += tile != 0;
+  }
 }
 
 double Panels(int tokens) { return CeilDiv(tokens, kPanelTokens); }
@@ -43,52 +60,61 @@ double ConversionCost(const Layer& layer, int tokens) {
 
 }  // namespace
 
-double DenseScalarCost(const Layer& layer, int tokens) {
+double DenseScalarCost(const Layer& layer, const WeightCounts&, int tokens) {
   return 0.5 * layer.inputs * layer.outputs * tokens;
 }
 
-double SparseScalarCost(const Layer& layer, int tokens) {
-  return Panels(tokens) * (Nonzeros(layer) * 40 + layer.outputs * 200.0);
+double SparseScalarCost(const Layer& layer, const WeightCounts& counts,
+                        int tokens) {
+  return Panels(tokens) * (counts.nonzeros * 40 + layer.outputs * 200.0);
 }
 
-double InterleavedAvx2Cost(const Layer& layer, int tokens) {
-  return Panels(tokens) * (CountQuads(layer, 1) * 30 + layer.outputs * 40.0);
+double InterleavedAvx2Cost(const Layer& layer, const WeightCounts& counts,
+                           int tokens) {
+  return Panels(tokens) * (counts.quads[0] * 30 + layer.outputs * 40.0);
 }
 
-double InterleavedAvxVnniCost(const Layer& layer, int tokens) {
-  return Panels(tokens) * (CountQuads(layer, 1) * 14 + layer.outputs * 40.0);
+double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
+                              int tokens) {
+  return Panels(tokens) * (counts.quads[0] * 14 + layer.outputs * 40.0);
 }
 
 template <int rows>
-double InterleavedAvx512Cost(const Layer& layer, int tokens) {
-  const double quads = CountQuads(layer, rows);
+double InterleavedAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                             int tokens) {
+  const double quads = counts.quads[rows / 2];
   constexpr double kQuad = rows == 1 ? 4.35 : rows == 2 ? 5.6 : 8.85;
   const double outputs = layer.outputs * 8.0;
   return Panels(tokens) * (quads * kQuad + outputs) +
          ConversionCost(layer, tokens);
 }
 
-template double InterleavedAvx512Cost<1>(const Layer&, int);
-template double InterleavedAvx512Cost<2>(const Layer&, int);
-template double InterleavedAvx512Cost<4>(const Layer&, int);
+template double InterleavedAvx512Cost<1>(const Layer&, const WeightCounts&,
+                                         int);
+template double InterleavedAvx512Cost<2>(const Layer&, const WeightCounts&,
+                                         int);
+template double InterleavedAvx512Cost<4>(const Layer&, const WeightCounts&,
+                                         int);
 
 template <int rows>
-double InterleavedNeonCost(const Layer& layer, int tokens) {
+double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
+                           int tokens) {
   // From models of Cortex-A76: nothing was measured on Arm.
   constexpr double kQuad = rows == 1 ? 32 : 56;
   return Panels(tokens) *
-         (CountQuads(layer, rows) * kQuad + layer.outputs * 60.0);
+         (counts.quads[rows / 2] * kQuad + layer.outputs * 60.0);
 }
 
-template double InterleavedNeonCost<1>(const Layer&, int);
-template double InterleavedNeonCost<4>(const Layer&, int);
+template double InterleavedNeonCost<1>(const Layer&, const WeightCounts&, int);
+template double InterleavedNeonCost<4>(const Layer&, const WeightCounts&, int);
 
-double WindowsAvx512Cost(const Layer& layer, int tokens) {
+double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                         int tokens) {
   // Packing would take too long: how full steps get is known from the share
   // of nonzeros, if they are spread evenly.
   constexpr double kFill[][2] = {{0.0, 0.0},   {0.05, 0.53}, {0.1, 0.86},
                                  {0.15, 0.93}, {0.2, 0.96},  {1.0, 1.0}};
-  const double nonzeros = Nonzeros(layer);
+  const double nonzeros = counts.nonzeros;
   const double density = nonzeros / layer.inputs / layer.outputs;
   int i = 1;
   while (density > kFill[i][0]) ++i;
@@ -103,21 +129,29 @@ double WindowsAvx512Cost(const Layer& layer, int tokens) {
          RowsTokens(tokens);
 }
 
-double TilesAvx512Cost(const Layer& layer, int tokens) {
-  double tiles = 0;
-  for (int g = 0; g < CeilDiv(layer.outputs, kTileOutputs); ++g) {
-    tiles += CountTiles(layer, g);
-  }
-  return (tiles * 0.52 + layer.outputs * 0.2 + layer.inputs * 0.1) *
+double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                       int tokens) {
+  return (counts.tiles * 0.52 + layer.outputs * 0.2 + layer.inputs * 0.1) *
          RowsTokens(tokens);
 }
 
+WeightCounts CountWeights(const Layer& layer) {
+  WeightCounts counts = {};
+  for (int n = 0; n < layer.outputs; n += kTileOutputs) {
+    for (int k = 0; k < layer.inputs; k += kChunk) {
+      CountBlock(layer, n, k, Min(kChunk, layer.inputs - k), &counts);
+    }
+  }
+  return counts;
+}
+
 const Kernel* ChooseKernel(const Layer& layer, int tokens) {
+  const WeightCounts counts = CountWeights(layer);
   const Kernel* best = nullptr;
   double least = 0;
   for (int i = 0; i < kNumKernels; ++i) {
     if (!Supported(kKernels[i].isa)) continue;
-    const double cost = kKernels[i].cost(layer, tokens);
+    const double cost = kKernels[i].cost(layer, counts, tokens);
     if (best == nullptr || cost < least) {
       best = &kKernels[i];
       least = cost;

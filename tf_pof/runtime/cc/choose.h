@@ -6,18 +6,35 @@
 
 namespace tf_pof {
 
+// What a kernel's time depends on.
+struct WeightCounts {
+  double nonzeros;
+  // Quads of the interleave kernels with 1, 2 and 4 outputs a block.
+  double quads[3];
+  double tiles;  // 16 x 4, with a nonzero
+};
+WeightCounts CountWeights(const Layer& layer);
+
 // Cycles of one call, roughly: constants were fitted to measurements on Zen 5
 // (benchmarks/runtime/kernels.py). Only their order matters.
-double DenseScalarCost(const Layer& layer, int tokens);
-double SparseScalarCost(const Layer& layer, int tokens);
-double InterleavedAvx2Cost(const Layer& layer, int tokens);
-double InterleavedAvxVnniCost(const Layer& layer, int tokens);
+double DenseScalarCost(const Layer& layer, const WeightCounts& counts,
+                       int tokens);
+double SparseScalarCost(const Layer& layer, const WeightCounts& counts,
+                        int tokens);
+double InterleavedAvx2Cost(const Layer& layer, const WeightCounts& counts,
+                           int tokens);
+double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
+                              int tokens);
 template <int rows>
-double InterleavedAvx512Cost(const Layer& layer, int tokens);
+double InterleavedAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                             int tokens);
 template <int rows>
-double InterleavedNeonCost(const Layer& layer, int tokens);
-double WindowsAvx512Cost(const Layer& layer, int tokens);
-double TilesAvx512Cost(const Layer& layer, int tokens);
+double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
+                           int tokens);
+double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                         int tokens);
+double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                       int tokens);
 
 }  // namespace tf_pof
 

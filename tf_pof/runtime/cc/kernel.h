@@ -67,6 +67,8 @@ struct Task {
 
 enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeonDot };
 
+struct WeightCounts;  // choose.h
+
 // The name says the shape of weights that is stored whole (outputs x inputs)
 // and the instructions.
 struct Kernel {
@@ -80,7 +82,7 @@ struct Kernel {
   size_t (*scratch_bytes)(const void* packed);
   void (*run)(const void* packed, const Epilogue& epilogue, const Task& task);
   // Time of a call in cycles, roughly, before packing; see choose.h.
-  double (*cost)(const Layer& layer, int tokens);
+  double (*cost)(const Layer& layer, const WeightCounts& counts, int tokens);
 };
 
 // All kernels that were compiled, the oracle first.

@@ -54,10 +54,11 @@ int8_t Requantize(int32_t value, float scale, int32_t zero_point) {
 
 int32_t Layer::CorrectedBias(int n, int shift) const {
   const int8_t* w = row(n);
-  int32_t sum = 0;
-  for (int k = 0; k < inputs; ++k) sum += w[k];
-  const uint32_t correction = static_cast<uint32_t>(sum) *
-                              static_cast<uint32_t>(input_zero_point + shift);
+  // Unsigned, because overflow wraps around.
+  uint32_t sum = 0;
+  for (int k = 0; k < inputs; ++k) sum += static_cast<uint32_t>(w[k]);
+  const uint32_t correction =
+      sum * static_cast<uint32_t>(input_zero_point + shift);
   const uint32_t start = bias == nullptr ? 0 : static_cast<uint32_t>(bias[n]);
   return static_cast<int32_t>(start - correction);
 }

@@ -3,7 +3,7 @@
 namespace tf_pof {
 namespace {
 
-// Copies a tile to `to` if that is not null; false if it has only zeros.
+// Copies a tile; false if it has only zeros.
 bool ReadTile(const Layer& layer, int group, int block, int8_t* to) {
   const int first = group * kTileOutputs;
   const int outputs = Min(kTileOutputs, layer.outputs - first);
@@ -14,7 +14,7 @@ bool ReadTile(const Layer& layer, int group, int block, int8_t* to) {
     const int8_t* from = layer.row(first + n) + k;
     for (int i = 0; i < inputs; ++i) {
       any |= from[i];
-      if (to != nullptr) to[n * kTileInputs + i] = from[i];
+      to[n * kTileInputs + i] = from[i];
     }
   }
   return any != 0;
@@ -44,14 +44,6 @@ bool Pack(const Layer& layer, int shift, Tiles* packed) {
 }
 
 }  // namespace
-
-int CountTiles(const Layer& layer, int group) {
-  int count = 0;
-  for (int b = 0; b < CeilDiv(layer.inputs, kTileInputs); ++b) {
-    count += ReadTile(layer, group, b, nullptr);
-  }
-  return count;
-}
 
 void* PackTiles(const Layer& layer, int shift) {
   auto* packed = static_cast<Tiles*>(calloc(1, sizeof(Tiles)));

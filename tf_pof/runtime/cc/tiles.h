@@ -25,9 +25,6 @@ void* PackTiles(const Layer& layer, int shift);
 void FreeTiles(void* packed);
 size_t TilesBytes(const void* packed);
 
-// Tiles of the group that have a nonzero.
-int CountTiles(const Layer& layer, int group);
-
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_TILES_H_

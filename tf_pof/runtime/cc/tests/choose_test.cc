@@ -1,0 +1,82 @@
+// Weights are counted right, and each kind of layer gets its kernel.
+#include "choose.h"
+
+#include <string.h>
+
+#include "tests/testing.h"
+
+namespace {
+
+using tf_pof::Layer;
+using tf_pof::WeightCounts;
+
+constexpr int kInputs = 1100;
+constexpr int kOutputs = 37;
+
+void TestCounts() {
+  auto* weights = Allocate<int8_t>(kInputs * kOutputs);
+  memset(weights, 0, kInputs * kOutputs);
+  const Layer layer = {kInputs, kOutputs, weights, nullptr,
+                       nullptr, 0,        nullptr};
+  WeightCounts counts = tf_pof::CountWeights(layer);
+  CHECK(counts.nonzeros == 0 && counts.quads[0] == 0 && counts.tiles == 0,
+        "no weights");
+  // Five in output 0, one of them also in output 1; the last corner alone.
+  for (int k : {0, 1, 5, 8, 500}) weights[k] = 1;
+  weights[kInputs + 8] = -1;
+  weights[kInputs * kOutputs - 1] = -128;
+  counts = tf_pof::CountWeights(layer);
+  CHECK(counts.nonzeros == 7, "%g", counts.nonzeros);
+  CHECK(counts.quads[0] == 2 + 1 + 1, "%g", counts.quads[0]);
+  CHECK(counts.quads[1] == 2 + 1, "%g", counts.quads[1]);
+  CHECK(counts.quads[2] == 2 + 1, "%g", counts.quads[2]);
+  // Inputs 0-3, 4-7, 8-11 and 500-503 of outputs 0-15, and the corner.
+  CHECK(counts.tiles == 5, "%g", counts.tiles);
+  free(weights);
+}
+
+// The kernel for 768 x 768 weights kept whole in blocks of rows x columns.
+const char* Chosen(int rows, int columns, double density, int tokens) {
+  constexpr int kSize = 768;
+  static int8_t weights[kSize * kSize];
+  Random random = {1};
+  for (int n = 0; n < kSize; n += rows) {
+    for (int k = 0; k < kSize; k += columns) {
+      const int8_t value = random.Bits() < density * 4294967295.0;
+      for (int i = 0; i < rows * columns; ++i) {
+        weights[(n + i / columns) * kSize + k + i % columns] = value;
+      }
+    }
+  }
+  const Layer layer = {kSize, kSize, weights, nullptr, nullptr, 0, nullptr};
+  return tf_pof::ChooseKernel(layer, tokens)->name;
+}
+
+void TestChoice() {
+  if (!tf_pof::Supported(tf_pof::Isa::kAvx512Vnni)) return;
+  const struct {
+    const char* kernel;
+    int rows, columns;
+    double density;
+    int tokens;
+  } cases[] = {
+      {"16x4_tiles_avx512vnni", 1, 1, 1.0, 128},
+      {"1x1_windows_avx512vnni", 1, 1, 0.1, 128},
+      {"1x1_windows_avx512vnni", 1, 1, 0.1, 1},
+      {"1x1_interleave_avx512vnni", 1, 1, 0.04, 128},
+      {"4x1_interleave_avx512vnni", 4, 1, 0.1, 128},
+      {"2x1_interleave_avx512vnni", 2, 1, 0.1, 128},
+  };
+  for (const auto& c : cases) {
+    const char* chosen = Chosen(c.rows, c.columns, c.density, c.tokens);
+    CHECK(strcmp(chosen, c.kernel) == 0, "%s instead of %s", chosen, c.kernel);
+  }
+}
+
+}  // namespace
+
+int main() {
+  TestCounts();
+  TestChoice();
+  return 0;
+}
