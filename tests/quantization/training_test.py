@@ -203,6 +203,13 @@ def test_locked_zeros_stay_zero_bit_by_bit(dtype, jit_compile):
     assert not any(range_ == (0, 0) for range_ in model.ranges().values())
 
 
+def test_a_quantized_model_can_be_locked_too():
+    plain = sparse_model()
+    model = tf_pof.lock(tf_pof.quantize(plain))
+    assert lock.locked(model) == lock.locked(plain)
+    assert list(lock.locked(model))[0] == "layer_0_query/kernel"
+
+
 def kernels(model):
     return {
         f"{layer.name}/kernel": layer.kernel.numpy()

@@ -240,7 +240,8 @@ def _kernels(model, chosen) -> Iterator[tuple[str, tf.Variable]]:
             continue
         for owner in (layer, *layer.submodules):
             prefix = layer.name
-            if owner is not layer:
+            # A wrapper may have the name of what it wraps.
+            if owner.name != layer.name:
                 prefix += f"/{owner.name}"
             for weight in getattr(owner, "_trainable_weights", ()):
                 found = _KERNEL.search(weight.name)
