@@ -173,6 +173,18 @@ def test_corrupt_packed_weights_are_found_by_unpacking():
         packed.unpack(bytes(broken))
 
 
+def test_packed_weights_of_another_shape_are_refused():
+    contents = encodings.apply("packed", lite_files.make([matrix(64, 96, 0.1)]))
+    model = flatbuffer.read(contents)
+    graph = model.subgraphs[0]
+    graph.tensors[graph.operators[0].outputs[0]].shape = [96, 64]
+    with pytest.raises(ValueError, match="another shape than their tensor"):
+        packed.unpack(flatbuffer.write(model))
+    graph.operators[0].inputs = [99]
+    with pytest.raises(ValueError, match="one input and one output"):
+        packed.unpack(flatbuffer.write(model))
+
+
 def test_files_behind_the_flatbuffer_are_kept():
     file = io.BytesIO(lite_files.make([matrix(64, 96, 0.1)]))
     with zipfile.ZipFile(file, "a") as archive:

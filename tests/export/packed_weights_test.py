@@ -57,6 +57,16 @@ def test_decoding_gives_the_weights_back(weights):
     assert header.nonzeros == (weights != 0).sum()
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.lists(matrices(), min_size=1, max_size=5))
+def test_matrices_decoded_together_are_those_decoded_alone(weights):
+    packed = [packed_encoder.encode(matrix) for matrix in weights]
+    decoded = packed_decoder.decode_all(packed)
+    assert len(decoded) == len(weights)
+    for matrix, expected in zip(decoded, weights):
+        np.testing.assert_array_equal(matrix, expected)
+
+
 @pytest.mark.parametrize("sparsity", [0.5, 0.8, 0.85, 0.9, 0.95])
 def test_bits_are_within_5_percent_of_the_entropy(sparsity):
     weights = normal(768, 768, sparsity)

@@ -36,12 +36,14 @@ def pack(contents: bytes) -> bytes:
     model = flatbuffer.read(contents)
     code = len(model.operatorCodes)
     indices = {}
+    values = {}
     for matrix in weights.find(model):
         packed = packed_encoder.encode(matrix.values)
         if len(packed) > _MAX_SHARE * matrix.values.size:
             continue
         # Equal weights in buffers of their own become one.
         index = indices.setdefault(packed, matrix.buffer)
+        values[packed] = matrix.values
         model.buffers[matrix.buffer].data = None
         model.buffers[index].data = np.frombuffer(packed, np.uint8)
         for subgraph, tensor in matrix.places:
@@ -51,6 +53,9 @@ def pack(contents: bytes) -> bytes:
             "No weights in the model have enough zeros to be packed: use the "
             "encoding dense."
         )
+    again = packed_decoder.decode_all(list(values))
+    if not all(map(np.array_equal, again, values.values())):
+        raise ValueError("Packing the weights failed: please report it.")
     custom = schema.BuiltinOperator.CUSTOM
     model.operatorCodes.append(
         schema.OperatorCodeT(
@@ -95,26 +100,26 @@ def unpack(contents: bytes) -> bytes:
         ValueError: if the file or its packed weights are corrupt.
     """
     model = flatbuffer.read(contents)
-    dense = {}
+    sources = {}
     for subgraph in model.subgraphs:
         operators = [x for x in subgraph.operators if is_packed(model, x)]
-        sources = set()
+        added = set()
         for operator in operators:
             source, target = _packed_tensors(subgraph, operator)
-            sources.add(operator.inputs[0])
+            added.add(operator.inputs[0])
             data = model.buffers[source.buffer].data
             data = b"" if data is None else bytes(data)
             header = packed_format.header(data)
-            if [header.rows, header.columns] != list(target.shape):
+            shape = target.shape
+            if shape is None or [header.rows, header.columns] != list(shape):
                 raise ValueError(
                     f"The packed weights of {target.name.decode()} have "
                     "another shape than their tensor."
                 )
-            if source.buffer not in dense:
-                dense[source.buffer] = packed_decoder.decode(data)
+            sources[source.buffer] = data
             target.buffer = source.buffer
-        first = len(subgraph.tensors) - len(sources)
-        if sources != set(range(first, len(subgraph.tensors))):
+        first = len(subgraph.tensors) - len(added)
+        if added != set(range(first, len(subgraph.tensors))):
             raise ValueError(
                 "The packed weights are not the last tensors: tf_pof did not "
                 "write this file."
@@ -123,9 +128,10 @@ def unpack(contents: bytes) -> bytes:
         subgraph.operators = [
             x for x in subgraph.operators if not is_packed(model, x)
         ]
-    if not dense:
+    if not sources:
         return contents
-    for buffer, values in dense.items():
+    dense = packed_decoder.decode_all(list(sources.values()))
+    for buffer, values in zip(sources, dense):
         model.buffers[buffer].data = values.reshape(-1).view(np.uint8)
     if _is_code(model.operatorCodes[-1]):
         model.operatorCodes.pop()
@@ -143,7 +149,11 @@ def _is_code(code: schema.OperatorCodeT) -> bool:
 
 def _packed_tensors(subgraph, operator):
     """The tensors of an operator: packed, and as it gives them."""
-    inputs, outputs = operator.inputs, operator.outputs
-    if inputs is None or outputs is None or len(inputs) + len(outputs) != 2:
-        raise ValueError("An operator of packed weights has no input.")
-    return subgraph.tensors[inputs[0]], subgraph.tensors[outputs[0]]
+    try:
+        (source,), (target,) = operator.inputs, operator.outputs
+        return subgraph.tensors[source], subgraph.tensors[target]
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            "The .tflite file is corrupt: packed weights need one input and "
+            "one output."
+        ) from error
