@@ -234,6 +234,7 @@ def test_an_operator_of_others_is_refused():
     for code in file.operatorCodes:
         if code.builtinCode == schema.BuiltinOperator.GELU:
             code.builtinCode = schema.BuiltinOperator.CUSTOM
+            code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
             code.customCode = b"FlexErf"
     with pytest.raises(ValueError, match="layer_0_gelu.*none of TFLite's own"):
         verify.verify(file, made.model)

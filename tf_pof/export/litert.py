@@ -6,6 +6,7 @@ import pathlib
 
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 import numpy as np
 
 from tf_pof.export import flatbuffer, metadata
@@ -168,7 +169,8 @@ def _shape(tensor):
 
 def _check_operators(contents, name):
     for code in contents.operatorCodes:
-        if code.builtinCode == schema.BuiltinOperator.CUSTOM:
+        found = flatbuffer_utils.get_builtin_code_from_operator_code(code)
+        if found == schema.BuiltinOperator.CUSTOM:
             custom = (code.customCode or b"").decode(errors="replace")
             raise ValueError(
                 f"{name} needs the operator {custom}, which LiteRT does not "

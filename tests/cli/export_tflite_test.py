@@ -1,0 +1,106 @@
+"""bin/export_tflite: what its flags mean, and what is refused."""
+
+from concurrent import futures
+import json
+import re
+
+import pytest
+
+from tests.tasks import tiny
+
+# In place of the export.
+SHOW = """
+import dataclasses, json
+from tf_pof.export import program
+program.run = lambda settings, console: print(
+    json.dumps(dataclasses.asdict(settings))
+)
+"""
+MODEL = "--model={}/model --output={}/model.tflite "
+
+# Flags, the exit code, and what the sentence says.
+REFUSED = [
+    ("--model={}/model", 2, "--output must be given"),
+    ("--output=x.tflite", 2, "--model must be given"),
+    (MODEL + "--encoding=zip", 2, "encoding=zip.*packed"),
+    (MODEL + "--sequence_lengths=64,long", 2, "numbers.*not 64,long"),
+    (MODEL + "--batch_size=-1", 2, "batch_size"),
+    (MODEL + "--raw_dir=glue", 2, "--raw_dir needs --task"),
+    (MODEL + "--task=sst2 --doc_stride=8", 2, "--doc_stride is not an option"),
+    (MODEL, 1, "model is not quantized.*bin/finetune --qat"),
+    (MODEL.replace("model ", "nowhere "), 1, "nowhere"),
+    ("--model={}/bare --output={}/x.tflite", 1, "no trained task head"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("files")
+    vocab = tiny.write_vocabulary(root / "vocab.txt")
+    tiny.save_model(root / "model", vocab, head="classifier")
+    tiny.save_model(root / "bare", vocab, head=None)
+    return root
+
+
+@pytest.fixture(scope="module")
+def refused(files, tmp_path_factory):
+    """For each of REFUSED its process, ended; two at a time."""
+
+    def run(case):
+        log = tmp_path_factory.mktemp("refused") / "log"
+        arguments = case[0].replace("{}", str(files)).split()
+        process = tiny.Command("export_tflite", arguments, log)
+        process.wait()
+        return process
+
+    with futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, REFUSED))
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_bad_input_is_one_sentence_and_a_code(number, refused, files):
+    _, code, what = REFUSED[number]
+    process = refused[number]
+    assert process.wait() == code, process.printed
+    (line,) = process.printed.splitlines()
+    assert line.startswith("export_tflite: ") and re.search(what, line), line
+    assert not list(files.glob("*.tflite*"))
+
+
+def settings(line, files, folder):
+    arguments = line.replace("{}", str(files)).split()
+    process = tiny.Command("export_tflite", arguments, folder / "log", SHOW)
+    return json.loads(process.finish())
+
+
+def test_flags_are_the_settings(files, tmp_path):
+    found = settings(MODEL, files, tmp_path)
+    assert found == {
+        "model": f"{files}/model",
+        "output": f"{files}/model.tflite",
+        "sequence_lengths": None,
+        "batch_size": 0,
+        "encoding": "dense",
+        "parity": True,
+        "parity_examples": 200,
+        "task": None,
+        "name": None,
+        "author": "",
+        "license": "",
+        "vocab": None,
+        "lowercase": None,
+        "report": None,
+    }
+    found = settings(
+        MODEL + "--sequence_lengths=384,64,64 --batch_size=1 --noparity "
+        "--encoding=packed --license=MIT --task=sst2 --raw_dir=glue "
+        "--report=r.json --parity_examples=9 --nolowercase",
+        files,
+        tmp_path,
+    )
+    assert found["sequence_lengths"] == [64, 384]
+    assert (found["batch_size"], found["parity"]) == (1, False)
+    assert (found["encoding"], found["license"]) == ("packed", "MIT")
+    assert found["task"] == {"name": "sst2", "raw_dir": "glue"}
+    assert (found["report"], found["parity_examples"]) == ("r.json", 9)
+    assert found["lowercase"] is False
