@@ -95,6 +95,16 @@ TF_POF_INLINE __mmask64 FirstBytes(int count) {
   return count >= 64 ? ~__mmask64{0} : (__mmask64{1} << count) - 1;
 }
 
+// Stores the first bytes of 64 that `mask` has; whole vectors without it,
+// which is faster.
+TF_POF_INLINE void StoreFirst(void* to, __mmask64 mask, __m512i bytes) {
+  if (mask == ~__mmask64{0}) {
+    _mm512_storeu_si512(to, bytes);
+  } else {
+    _mm512_mask_storeu_epi8(to, mask, bytes);
+  }
+}
+
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_AVX512_H_

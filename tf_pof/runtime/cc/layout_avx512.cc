@@ -42,7 +42,7 @@ void Transpose64(const uint8_t* from, size_t from_stride, int from_rows,
     for (int i = 0; i < 16; ++i) {
       const int row = i / 4 * 16 + 4 * v + i % 4;
       if (row < to_rows) {
-        _mm512_mask_storeu_epi8(to + row * to_stride, stored, r[i]);
+        StoreFirst(to + row * to_stride, stored, r[i]);
       }
     }
   }

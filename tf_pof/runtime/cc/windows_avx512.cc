@@ -206,9 +206,9 @@ void StoreBytes(const Windows& p, const Epilogue& epilogue, const Task& task,
     for (int t = 0; t < task.tokens; ++t) {
       __m512i out = LookUp(bytes + t * kUnit, order);
       if (epilogue.table != nullptr) out = LookUp(epilogue.table, out);
-      _mm512_mask_storeu_epi8(static_cast<int8_t*>(task.output) +
-                                  t * task.stride + column + n - begin,
-                              mask, _mm512_xor_si512(out, flip));
+      StoreFirst(static_cast<int8_t*>(task.output) + t * task.stride + column +
+                     n - begin,
+                 mask, _mm512_xor_si512(out, flip));
     }
   }
 }
