@@ -11,6 +11,7 @@ _HEADINGS = (
     "mean steps",
     "largest, steps",
     "largest",
+    "cosine",
     "same argmax",
     "result",
 )
@@ -73,18 +74,26 @@ def markdown(rows: list[dict]) -> str:
         "|---" * len(_HEADINGS) + "|",
     ]
     for row in rows:
-        numbers = [""] * 4
+        numbers = [""] * 5
         if "mean_steps" in row:
             numbers = [
                 f"{row['mean_steps']:.2f}",
                 f"{row['max_steps']:.1f}",
                 f"{row['max_difference']:.4f}",
+                f"{row['cosine']:.5f}",
                 f"{row['agreement']:.1%}",
             ]
         result = row["result"]
         for more in (row.get("message"), row["note"]):
-            result += f" ({more[:200]})" if more else ""
+            result += f" ({_short(more)})" if more else ""
         cells = [row["runtime"], row.get("version", ""), row["batch"]]
         cells += [*numbers, result.replace("|", "/")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _short(message: str, most: int = 70) -> str:
+    """The two ends of what a runtime says; what is wrong is in one of them."""
+    if len(message) <= 2 * most:
+        return message
+    return f"{message[:most]} ... {message[-most:]}"

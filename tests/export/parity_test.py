@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.export import exported
-from tf_pof.export import flatbuffer, layerwise, parity, reference
+from tests.quantization import small
+from tf_pof.export import convert, flatbuffer, layerwise, parity, reference
 from tf_pof.tasks.features import Features
 
 
@@ -199,6 +200,27 @@ def test_without_a_task_there_are_no_metrics(sst2):
     assert data.features.lengths.max() <= exported.LENGTH
     told = parity.check(sst2.model, sst2.contents, data)
     assert told["metrics"] is None and told["agreement"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "head, batch_size, outputs",
+    [("span", 0, {"start_logits", "end_logits"}), (None, 2, {"logits"})],
+)
+def test_spans_and_encoders_are_compared_at_every_length(
+    head, batch_size, outputs
+):
+    model = small.calibrated(small.model(head))
+    contents = convert.convert(model, [8, 12], batch_size)
+    features = Features.from_padded(small.inputs(), {})
+    told = parity.check(model, contents, parity.Data(features))
+    assert told["outputs"].keys() == outputs
+    for output in told["outputs"].values():
+        assert output["cosine"] > 0.99
+    assert told["layers"].keys() == {"8", "12"}
+    broken = changed(contents, "layer_0_value/bias", np.negative, "int32")
+    with pytest.raises(ValueError, match="because layer_0_value makes of"):
+        parity.check(model, broken, parity.Data(features))
 
 
 def test_examples_longer_than_the_file_are_refused(sst2):

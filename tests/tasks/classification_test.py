@@ -111,6 +111,16 @@ def test_chunks_do_not_show(tokenizer, monkeypatch):
         assert features.targets["logits"].dtype == np.float32
 
 
+def test_a_part_of_the_examples_has_all_that_belongs_to_them():
+    examples = _examples(list("abcd"), list("efgh"), np.arange(4))
+    part = examples[1:3]
+    assert (len(part), part.texts, part.pairs) == (2, ["b", "c"], ["f", "g"])
+    assert part.labels.tolist() == part.indices.tolist() == [1, 2]
+    assert part.source == examples.source
+    bare = _examples(["a", "b"])[:1]
+    assert bare.pairs is None and bare.labels is None and len(bare) == 1
+
+
 def test_without_labels_there_is_nothing_to_train_on_or_score(tokenizer):
     task = _Task()
     examples = _examples(["the"])
