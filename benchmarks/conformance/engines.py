@@ -50,14 +50,17 @@ class Engine:
         """
         command, folder = self._interpreter()
         script = str(_HERE / self.script)
-        run = subprocess.run(
-            [*command, script, model, inputs, outputs, *self.options],
-            cwd=folder,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-        )
+        try:
+            run = subprocess.run(
+                [*command, script, model, inputs, outputs, *self.options],
+                cwd=folder,
+                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RuntimeError(str(error)) from error
         if run.returncode:
             raise RuntimeError(_message(run))
         with open(outputs, encoding="utf-8") as file:
@@ -76,7 +79,7 @@ class Engine:
             folder = FOLDER / source.stem.removeprefix("requirements_")
             command = [str(folder / "bin" / "python")]
             install = [*command, "-m", "pip", "install", "-q", "-r", source]
-        done = folder / source.name
+        done = folder / "installed"
         if done.exists() and done.read_bytes() == source.read_bytes():
             return command, folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,11 +87,8 @@ class Engine:
             shutil.copy(source, folder)
         else:
             _install([sys.executable, "-m", "venv", folder], folder)
-        try:
-            _install(install, folder)
-        except Missing:
-            done.unlink(missing_ok=True)
-            raise
+        _install(install, folder)
+        # Last: it says that all is there.
         shutil.copy(source, done)
         return command, folder
 
