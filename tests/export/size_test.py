@@ -4,12 +4,13 @@ import io
 import json
 import zlib
 
+from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 import pytest
 import rich.console
 
 from tests.export import lite_files
-from tf_pof.export import encodings, size
+from tf_pof.export import encodings, flatbuffer, size
 from tf_pof.export.encodings import packed_encoder
 
 OUT, IN = 640, 320
@@ -101,6 +102,16 @@ def test_weights_of_several_subgraphs_count_once(contents, name):
         ("classifier/kernel", "head"),
         ("token_embedding/embeddings", "embeddings"),
     ]
+
+
+def test_a_table_counts_whatever_reads_it(contents):
+    # The position table is sliced, not looked up.
+    model = flatbuffer.read(contents)
+    code = model.operatorCodes[1]
+    code.builtinCode = schema.BuiltinOperator.SLICE
+    code.deprecatedBuiltinCode = code.builtinCode
+    report = size.report(flatbuffer.write(model))
+    assert report["embeddings"]["bytes"] == 804
 
 
 def test_zipped_is_deflate_of_the_file(contents):

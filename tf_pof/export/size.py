@@ -4,8 +4,8 @@ Kernels are the weights of FULLY_CONNECTEDs. The encoder's are those of layers
 called layer_<n>_.. and of the pooler, the head's all others. A part's bytes
 are its kernels as they are stored, with the indices, code tables and padding
 of sparse ones, its biases (int32), and the float32 scales of both, one for
-each output. Tables are tensors that are looked up. What is left of the file
-(operators, norms, names, metadata) is "rest".
+each output. Tables are the other int8 matrices: embeddings. What is left of
+the file (operators, norms, names, metadata) is "rest".
 
 Zipped is deflate at level 9, as an APK or a compressed download has it.
 """
@@ -23,7 +23,7 @@ from tf_pof.export import flatbuffer
 from tf_pof.export.encodings import packed, packed_format
 
 _ENCODER = re.compile(r"(?:^|[/;])(?:layer_\d+_\w+|pooler)(?:/|$)")
-_OPERATORS = schema.BuiltinOperator
+_FULLY_CONNECTED = schema.BuiltinOperator.FULLY_CONNECTED
 _PARTS = ("encoder", "head", "embeddings")
 
 
@@ -133,29 +133,37 @@ def _rows(model) -> tuple[list[dict], list[bytes]]:
             if packed.is_packed(model, operator):
                 sources[operator.outputs[0]] = operator.inputs[0]
                 continue
-            kernel = flatbuffer.is_operator(
-                model, operator, _OPERATORS.FULLY_CONNECTED
-            )
-            table = flatbuffer.is_operator(model, operator, _OPERATORS.GATHER)
-            if not kernel and not table:
-                continue
-            index = operator.inputs[1 if kernel else 0]
-            tensor = subgraph.tensors[index]
-            source = subgraph.tensors[sources.get(index, index)]
-            buffer = model.buffers[source.buffer]
-            if buffer.data is None or source.buffer in seen:
-                continue
-            seen.add(source.buffer)
-            bias = None
-            if kernel and len(operator.inputs) > 2 and operator.inputs[2] >= 0:
-                bias = subgraph.tensors[operator.inputs[2]]
-            row, data = _row(model, tensor, source, bias, table)
-            rows.append(row)
-            stored.append(data)
+            for index, bias, part in _matrices(model, subgraph, operator):
+                tensor = subgraph.tensors[index]
+                source = subgraph.tensors[sources.get(index, index)]
+                buffer = model.buffers[source.buffer]
+                if buffer.data is None or source.buffer in seen:
+                    continue
+                seen.add(source.buffer)
+                row, data = _row(model, tensor, source, bias, part)
+                rows.append(row)
+                stored.append(data)
     return rows, stored
 
 
-def _row(model, tensor, source, bias, table) -> tuple[dict, bytes]:
+def _matrices(model, subgraph, operator):
+    """Yields index, bias and part of an operator's kernel or tables."""
+    inputs = list(operator.inputs)
+    if flatbuffer.is_operator(model, operator, _FULLY_CONNECTED):
+        bias = None
+        if len(inputs) > 2 and inputs[2] >= 0:
+            bias = subgraph.tensors[inputs[2]]
+        name = subgraph.tensors[inputs[1]].name.decode()
+        yield inputs[1], bias, "encoder" if _ENCODER.search(name) else "head"
+        return
+    for index in inputs:
+        tensor = subgraph.tensors[index]
+        is_matrix = tensor.shape is not None and len(tensor.shape) == 2
+        if index >= 0 and is_matrix and tensor.type == schema.TensorType.INT8:
+            yield index, None, "embeddings"
+
+
+def _row(model, tensor, source, bias, part) -> tuple[dict, bytes]:
     data = bytes(model.buffers[source.buffer].data)
     weights = math.prod(tensor.shape)
     encoding = "dense"
@@ -177,11 +185,9 @@ def _row(model, tensor, source, bias, table) -> tuple[dict, bytes]:
     if bias is not None and model.buffers[bias.buffer].data is not None:
         biases = bytes(model.buffers[bias.buffer].data)
         scales += _scales(bias)
-    name = tensor.name.decode()
-    is_encoder = bool(_ENCODER.search(name))
     row = {
-        "name": name,
-        "part": _PARTS[2 if table else 0 if is_encoder else 1],
+        "name": tensor.name.decode(),
+        "part": part,
         "encoding": encoding,
         "shape": [int(size) for size in tensor.shape],
         "weights": weights,

@@ -93,6 +93,9 @@ def _add_operator(subgraph, index, code, buffer, size):
 def unpack(contents: bytes) -> bytes:
     """The file with dense weights again, tensor for tensor that of before.
 
+    An archive behind it is kept as it is: checksums in it are of the packed
+    file.
+
     Args:
         contents: of a .tflite file, packed or not.
 
