@@ -124,14 +124,15 @@ double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
   const double steps = nonzeros == 0 ? 0 : nonzeros / fill / 64;
   const double groups = CeilDiv(layer.outputs, 16);
   // A step loads its weights whatever the number of tokens.
-  const double few = tokens < 5 ? 4.0 / tokens : 0.82;
+  const double few = Max(3.5 / tokens, 0.82);
   return (steps * few + groups * 2.2 + layer.inputs * 0.08) *
          RowsTokens(tokens);
 }
 
 double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,
                        int tokens) {
-  return (counts.tiles * 0.52 + layer.outputs * 0.2 + layer.inputs * 0.1) *
+  const double tile = Max(2.0 / tokens, 0.52);
+  return (counts.tiles * tile + layer.outputs * 0.2 + layer.inputs * 0.1) *
          RowsTokens(tokens);
 }
 

@@ -63,6 +63,8 @@ void TestChoice() {
       {"16x4_tiles_avx512vnni", 1, 1, 1.0, 128},
       {"1x1_windows_avx512vnni", 1, 1, 0.1, 128},
       {"1x1_windows_avx512vnni", 1, 1, 0.1, 1},
+      {"1x1_windows_avx512vnni", 1, 1, 0.2, 1},
+      {"16x4_tiles_avx512vnni", 1, 1, 1.0, 1},
       {"1x1_interleave_avx512vnni", 1, 1, 0.04, 128},
       {"4x1_interleave_avx512vnni", 4, 1, 0.1, 128},
       {"2x1_interleave_avx512vnni", 2, 1, 0.1, 128},
