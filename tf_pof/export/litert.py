@@ -58,8 +58,8 @@ class LiteModel:
         self._signatures = _signatures(contents, name)
         self.sequence_lengths = list(self._signatures)
         first, tensors = self._signatures[self.sequence_lengths[0]]
-        self.input_names = sorted(x.name.decode() for x in first.inputs)
-        self.output_names = sorted(x.name.decode() for x in first.outputs)
+        self.input_names = sorted(_text(x.name) for x in first.inputs)
+        self.output_names = sorted(_text(x.name) for x in first.outputs)
         batch = _shape(tensors[first.inputs[0].tensorIndex])[0]
         self.batch_size = max(0, batch)
         try:
@@ -72,7 +72,7 @@ class LiteModel:
                 self._interpreter.allocate_tensors()
                 self._runners = {
                     length: self._interpreter.get_signature_runner(
-                        signature.signatureKey.decode()
+                        _text(signature.signatureKey)
                     )
                     for length, (signature, _) in self._signatures.items()
                 }
@@ -167,15 +167,19 @@ def _shape(tensor):
     return list(tensor.shape if signature is None else signature)
 
 
+def _text(name):
+    """Of bytes that a corrupt file may have anything in."""
+    return (name or b"").decode(errors="replace")
+
+
 def _check_operators(contents, name):
     for code in contents.operatorCodes:
         found = flatbuffer_utils.get_builtin_code_from_operator_code(code)
         if found == schema.BuiltinOperator.CUSTOM:
-            custom = (code.customCode or b"").decode(errors="replace")
             raise ValueError(
-                f"{name} needs the operator {custom}, which LiteRT does not "
-                "have: run it with tf_pof's delegate, or export it anew with "
-                "--encoding=dense."
+                f"{name} needs the operator {_text(code.customCode)}, which "
+                "LiteRT does not have: run it with tf_pof's delegate, or "
+                "export it anew with --encoding=dense."
             )
 
 
@@ -183,7 +187,7 @@ def _signatures(contents, name):
     """(signature, tensors of its subgraph) by sequence length, ascending."""
     found = {}
     for signature in contents.signatureDefs or ():
-        inputs = {entry.name.decode(): entry for entry in signature.inputs}
+        inputs = {_text(entry.name): entry for entry in signature.inputs}
         if not _INPUTS <= inputs.keys():
             continue
         tensors = contents.subgraphs[signature.subgraphIndex].tensors
