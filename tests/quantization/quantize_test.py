@@ -1,5 +1,7 @@
 """What `tf_pof.quantize` makes of a model."""
 
+import itertools
+
 import tf_pof
 
 import numpy as np
@@ -79,8 +81,21 @@ def test_without_ranges_weights_alone_are_rounded():
     np.testing.assert_allclose(found, model(x)["logits"], atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["classifier", "span", "pretraining", None])
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize(
+    "family,head",
+    [
+        ("bert", "span"),
+        ("distilbert", "classifier"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in itertools.product(
+                ("bert", "distilbert"), ("pretraining", None)
+            )
+        ),
+        pytest.param("bert", "classifier", marks=pytest.mark.slow),
+        pytest.param("distilbert", "span", marks=pytest.mark.slow),
+    ],
+)
 def test_every_head_of_both_families(family, head):
     changes = {}
     if family == "distilbert":
@@ -116,7 +131,7 @@ def test_the_tied_decoder_reads_the_rounded_table():
 
 
 def test_internals_of_a_quantized_model_can_be_distilled():
-    quantized = small.calibrated(small.model(num_layers=2))
+    quantized = tf_pof.quantize(small.model(num_layers=2))
     x = small.inputs()
     found = bert.with_internals(quantized)(x)
     assert len(found["hidden_states"]) == 3
@@ -192,7 +207,9 @@ def second_of(model, x):
     return x[1]["b"] @ kernel + bias
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_kernels_and_channels_of_zeros_stay_finite_and_zero(jit_compile):
     model = small.model()
     for name in ("layer_0_query", "layer_0_output", "classifier"):
@@ -269,14 +286,20 @@ def test_nothing_to_calibrate_with_is_refused():
 @pytest.mark.parametrize(
     "change,what",
     [
-        ({"pooler_input_quantizer": None}, "no range 'pooler_input_quantizer'"),
+        ({"d_input_quantizer": None}, "no range 'd_input_quantizer'"),
         ({"other": (-1, 1)}, "no quantizer 'other'"),
-        ({"pooler_input_quantizer": (1, 2)}, "pooler_input_.*hold 0"),
+        ({"d_output_quantizer": (1, 2)}, "d_output_quantizer .*hold 0"),
     ],
 )
 def test_ranges_that_do_not_fit_are_refused_and_change_nothing(change, what):
-    quantized = small.calibrated(small.model())
+    inputs = keras.Input([3])
+    outputs = keras.layers.Dense(2, name="d")(inputs)
+    quantized = tf_pof.quantize(keras.Model(inputs, outputs))
+    quantized.set_ranges(
+        {"d_input_quantizer": (-1, 2.5), "d_output_quantizer": (-0.5, 0)}
+    )
     before = quantized.ranges()
+    assert before["d_input_quantizer"] == (-1, 2.5)
     ranges = {k: v for k, v in (before | change).items() if v is not None}
     with pytest.raises(ValueError, match=what):
         quantized.set_ranges(ranges)

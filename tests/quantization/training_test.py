@@ -169,8 +169,8 @@ def train(model, jit_compile=False, steps=6):
 @pytest.mark.parametrize(
     "dtype,jit_compile",
     [
-        (None, False),
         ("mixed_bfloat16", False),
+        pytest.param(None, False, marks=pytest.mark.slow),
         pytest.param(None, True, marks=pytest.mark.slow),
         pytest.param("mixed_bfloat16", True, marks=pytest.mark.slow),
         pytest.param("mixed_float16", False, marks=pytest.mark.slow),
@@ -239,7 +239,9 @@ def test_mixed_precision_rounds_in_float32():
     np.testing.assert_allclose(levels, np.rint(levels), atol=0.5)
 
 
-@pytest.mark.parametrize("micro_batch_size", [0, 4])
+@pytest.mark.parametrize(
+    "micro_batch_size", [4, pytest.param(0, marks=pytest.mark.slow)]
+)
 def test_a_teacher_is_distilled_from(micro_batch_size):
     student = tf_pof.quantize(small.model(seed=1))
     teacher = small.model(seed=2)
