@@ -87,6 +87,7 @@ def build(folder: pathlib.Path) -> pathlib.Path | None:
             "-fno-rtti",
             f"-I{runtime}",
             ROOT / "benchmarks" / "export" / "decode_speed.cc",
+            runtime / "crc32.cc",
             runtime / "packed_weights.cc",
             "-o",
             program,

@@ -42,7 +42,7 @@ def decode(tmp_path_factory):
     here = pathlib.Path(__file__).parent / "packed_weights_decode.cc"
     path = build(
         tmp_path_factory.mktemp("cc") / "decode.so",
-        [here, SOURCES / "packed_weights.cc"],
+        [here, SOURCES / "crc32.cc", SOURCES / "packed_weights.cc"],
         "-O2",
         "-shared",
         "-fPIC",
@@ -112,6 +112,7 @@ def test_cc_survives_hostile_bytes_under_sanitizers(tmp_path):
         [
             tests / "packed_weights_test.cc",
             tests / "packed_weights_fuzz.cc",
+            SOURCES / "crc32.cc",
             SOURCES / "packed_weights.cc",
         ],
         "-O1",

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "crc32.h"
+
 namespace tf_pof {
 namespace {
 
@@ -18,30 +20,6 @@ T Load(const uint8_t* bytes) {
   memcpy(&value, bytes, sizeof(T));
   return value;
 }
-
-struct CrcTables {
-  uint32_t at[8][256];
-};
-
-constexpr CrcTables MakeCrcTables() {
-  CrcTables tables = {};
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t crc = i;
-    for (int bit = 0; bit < 8; ++bit) {
-      crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
-    }
-    tables.at[0][i] = crc;
-  }
-  for (int k = 1; k < 8; ++k) {
-    for (int i = 0; i < 256; ++i) {
-      const uint32_t crc = tables.at[k - 1][i];
-      tables.at[k][i] = crc >> 8 ^ tables.at[0][crc & 255];
-    }
-  }
-  return tables;
-}
-
-constexpr CrcTables kCrc = MakeCrcTables();
 
 // Fills `table` from the code lengths of 256 symbols; false if they make no
 // whole prefix code.
@@ -302,19 +280,6 @@ const char* PackedMessage(PackedStatus status) {
       return "The packed weights are corrupt: bits run out or are left over.";
   }
   return "Unknown status.";
-}
-
-uint32_t Crc32(const uint8_t* bytes, size_t size) {
-  uint32_t crc = ~0u;
-  for (; size >= 8; size -= 8, bytes += 8) {
-    const uint64_t word = Load<uint64_t>(bytes) ^ crc;
-    crc = 0;
-    for (int i = 0; i < 8; ++i) crc ^= kCrc.at[7 - i][word >> (8 * i) & 255];
-  }
-  for (; size > 0; --size) {
-    crc = crc >> 8 ^ kCrc.at[0][(crc ^ *bytes++) & 255];
-  }
-  return ~crc;
 }
 
 PackedStatus OpenPacked(const void* bytes, size_t size,

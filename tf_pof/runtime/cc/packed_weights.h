@@ -82,9 +82,6 @@ struct PackedBlocks {
 PackedStatus DecodeBlocks(const PackedWeights& weights, int group,
                           const PackedBlocks& blocks);
 
-// zlib's CRC-32.
-uint32_t Crc32(const uint8_t* bytes, size_t size);
-
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_PACKED_WEIGHTS_H_

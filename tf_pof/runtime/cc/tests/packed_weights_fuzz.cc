@@ -5,6 +5,7 @@
 //       tests/packed_weights_fuzz.cc packed_weights.cc -o packed_weights_fuzz
 #include <string.h>
 
+#include "crc32.h"
 #include "packed_weights.h"
 #include "tests/testing.h"
 

@@ -1,6 +1,7 @@
 // Packed weights: examples by hand, and that hostile bytes do no harm.
 //
 // Arguments are files of packed weights to change and cut as well.
+#include "crc32.h"
 #include "packed_weights.h"
 
 #include <string.h>
