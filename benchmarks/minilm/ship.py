@@ -1,7 +1,9 @@
 """Makes the bundled model of a run: compact weights and a model card.
 
-    python -m benchmarks.minilm.ship RUNS/sparse_90_long \
+    python -m benchmarks.minilm.ship RUNS/sparse_90_long RUNS/sparse_90_more \
         tf_pof/models/zoo/minilm_l6_90
+
+The first run pruned it, the second went on with its masks held.
 """
 
 import json
@@ -35,8 +37,10 @@ fine-tuning with the zeros kept, not a finished model for any task.
 {batch} examples of 128 tokens while sparsity rose to its final value by step
 {ramp}; masks were selected last at step {end}. Loss: {hard} labels and {soft}
 teacher at temperature {temperature}, {hidden} hidden states and {attention}
-attention scores of the teacher. sparsity.json has all settings and the
-sparsity of every tensor.
+attention scores of the teacher. Then {more} such steps without dropout, at a
+peak rate of {rate:g}, with the masks held. sparsity.json has the settings of
+the second run and, as "pruned_by", of the first, and the sparsity of every
+tensor.
 
 ## Figures
 
@@ -48,7 +52,7 @@ On the validation split, from report.json of the run:
 
 ## Limits
 
-- The paper trains 100,000 steps of 256 examples of 512 tokens; this run had
+- The paper trains 100,000 steps of 256 examples of 512 tokens; these runs had
   {share:.3%} of those tokens. Expect less than the paper's accuracy{nsp}.
 - Weights are stored in bfloat16, the precision it was trained to compute in,
   and xz-compressed: `xz -d model.safetensors.xz` for Hugging Face tools.
@@ -60,14 +64,19 @@ _NSP_LOST = """;
   next-sentence prediction, lost while sparsity rose, did not come back"""
 
 
-def main(run, output):
+def read(run):
     with open(os.path.join(run, "report.json"), encoding="utf-8") as file:
-        report = json.load(file)
+        return json.load(file)
+
+
+def main(pruning_run, run, output):
+    report, settings = read(run), read(pruning_run)["settings"]
     model = tf_pof.load(os.path.join(run, "model"))
-    tf_pof.save(model, output, compact=True)
+    sparsity = {**model.sparsity, "pruned_by": settings}
+    tf_pof.save(model, output, sparsity=sparsity, compact=True)
     for name in ("LICENSE", "NOTICE"):
         shutil.copy(os.path.join(minilm.fetch(), name), output)
-    settings = report["settings"]
+    more = report["settings"]
     schedule = settings["schedule"]["config"]
     rows = [
         f"| {label} | {form.format(report['teacher'][key])} | "
@@ -79,7 +88,7 @@ def main(run, output):
             ("NSP accuracy", "nsp_accuracy", "{:.1%}"),
         )
     ]
-    tokens = settings["train_steps"] * settings["batch_size"] * 128
+    examples = sum(s["train_steps"] * s["batch_size"] for s in (settings, more))
     card = _CARD.format(
         sparsity=report["sparsity"]["sparsity"],
         steps=settings["train_steps"],
@@ -91,9 +100,11 @@ def main(run, output):
         temperature=settings["temperature"],
         hidden=settings["hidden_loss_weight"],
         attention=settings["attention_loss_weight"],
+        more=more["train_steps"],
+        rate=more["learning_rate"],
         rows="\n".join(rows),
         nsp=_NSP_LOST if report["student"]["nsp_accuracy"] < 0.6 else "",
-        share=tokens / (100_000 * 256 * 512),
+        share=128 * examples / (100_000 * 256 * 512),
     )
     with open(
         os.path.join(output, "README.md"), "w", encoding="utf-8"
