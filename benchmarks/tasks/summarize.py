@@ -15,8 +15,8 @@ RUNS = {
     "sparse_90": "90 %, pruned once, distilled",
     "sparse_90_alone": "90 %, pruned once, labels",
     "on_task_90": "90 %, pruned on the task, distilled",
-    "sparse_85": "85 %, pruned once in half the steps, distilled",
-    "sparse_85_alone": "85 %, pruned once in half the steps, labels",
+    "sparse_85": "85 %, pruned once, distilled",
+    "sparse_85_alone": "85 %, pruned once, labels",
     "on_task_85": "85 %, pruned on the task, distilled",
 }
 METRICS = {
@@ -52,19 +52,15 @@ def main(runs, results):
         "split is the rebuilt one. Embeddings frozen.",
         "",
     ]
-    rates = {}
-    for name in RUNS:
-        for report in read(runs, "sst2", name)[:1]:
-            rate = report["settings"]["learning_rate"]
-            rates.setdefault(rate, []).append(RUNS[name])
-    for rate, labels in rates.items():
-        lines.append(f"- Learning rate {rate:g}: {'; '.join(labels)}.")
     for task in METRICS:
         for report in read(runs, task, "dense")[:1]:
+            pruned = read(runs, task, "sparse_90")[0]["settings"]
             lines.append(
                 f"- {task}: {report['train_steps']} steps x "
                 f"{report['settings']['batch_size']} of "
-                f"{report['examples']:,} training examples."
+                f"{report['examples']:,} training examples; peak rate "
+                f"{report['settings']['learning_rate']:g} dense, "
+                f"{pruned['learning_rate']:g} pruned."
             )
     lines += [
         "",
