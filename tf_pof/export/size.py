@@ -269,11 +269,12 @@ def show(
         tensors: print a row for each kernel and table too.
     """
     console = console or rich.console.Console()
-    table = rich.table.Table(title="Size")
-    for heading in ("", "bytes", "zipped", "zeros", "bits/weight"):
-        table.add_column(heading, justify="right" if heading else "left")
-    table.add_column("to float32", justify="right")
-    table.add_column("to int8", justify="right")
+    # What fits 80 columns, as logs have.
+    table = rich.table.Table(title="Size, and bits per weight")
+    table.add_column("")
+    for heading in ("bytes", "zipped", "zeros", "bits", "to float32"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("to int8", justify="right", no_wrap=True)
     for part in ("file", *_PARTS, "rest"):
         entry = result[part]
         table.add_row(
