@@ -1,5 +1,6 @@
 # Sourced by the launchers: makes .venv at the first start, keeps it up to date
-# with setup.cfg, and sets $venv_python. `tf_pof_extra=test` adds pytest.
+# with setup.cfg and the C++ sources, and sets $venv_python. `tf_pof_extra=test`
+# adds pytest.
 #
 # A stamp in .venv is written last, so a broken or interrupted installation is
 # taken up again at the next start. PYTHON=... names another interpreter.
@@ -68,10 +69,39 @@ the whole log is $log"
   tf_pof_stamp >"$tf_pof_root/.venv/tf_pof-${tf_pof_extra:-base}.stamp"
 }
 
-if ! tf_pof_installed; then
+# Other sources or other tools need another build of the runtime's library.
+tf_pof_sources() {
+  command -v cmake c++ g++ clang++ make ninja || true
+  printf '%s\n' "${CXX:-}"
+  find "$tf_pof_root/tf_pof/runtime/cc" -type f -exec cat {} + | cksum
+}
+
+tf_pof_built() {
+  local lib=$tf_pof_root/tf_pof/runtime/lib
+  local stamp=$lib/sources.stamp
+  [[ -f $lib/libtf_pof_delegate.so || -f $lib/not_built.txt ]] &&
+    [[ -f $stamp && $(<"$stamp") == "$(tf_pof_sources)" ]]
+}
+
+# Without the library everything else works, so a failure is told, no more.
+tf_pof_build() {
+  local log=$tf_pof_root/.venv/tf_pof-build.log sources
+  sources=$(tf_pof_sources)
+  printf 'tf_pof: building the library of the sparse runtime\n' >&2
+  if (cd "$tf_pof_root" && "$venv_python" -m tf_pof.runtime.build) \
+    >"$log" 2>&1; then
+    grep "^tf_pof: " "$log" >&2 || true
+    printf '%s\n' "$sources" >"$tf_pof_root/tf_pof/runtime/lib/sources.stamp"
+  else
+    printf 'tf_pof: it was not built; the log is %s\n' "$log" >&2
+  fi
+}
+
+if ! { tf_pof_installed && tf_pof_built; }; then
   # Of two launchers that start together, one installs and one waits.
   exec 9<"${BASH_SOURCE[0]}"
   if command -v flock >/dev/null; then flock 9; fi
   tf_pof_installed || tf_pof_install
+  tf_pof_built || tf_pof_build
   exec 9<&-
 fi

@@ -1,0 +1,82 @@
+"""Finds the delegate's library and makes delegates of it."""
+
+import os
+
+from ai_edge_litert import interpreter as litert
+
+from tf_pof.runtime import build
+
+# Names another library than the package's own.
+VARIABLE = "TF_POF_DELEGATE"
+
+
+def library_path() -> str:
+    """The path of libtf_pof_delegate.so, for any TFLite or LiteRT to load.
+
+    Raises:
+        FileNotFoundError: if tf_pof was installed without it, with the
+            reason and what to do.
+    """
+    path = os.environ.get(VARIABLE)
+    if path:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"There is no file {path}, which {VARIABLE} names: unset the "
+                "variable to take tf_pof's own library."
+            )
+        return path
+    library = build.FOLDER / build.LIBRARY
+    if library.is_file():
+        return str(library)
+    reason = "it was never built"
+    written = build.FOLDER / build.REASON
+    if written.is_file():
+        reason = written.read_text().strip()
+    raise FileNotFoundError(
+        f"tf_pof was installed without its delegate ({reason}): install what "
+        "is missing, then tf_pof again."
+    )
+
+
+def delegate(
+    threads: int = 1,
+    isa: str | None = None,
+    verbose: bool = False,
+    dry_run: bool = False,
+    tokens: int | None = None,
+) -> litert.Delegate:
+    """A delegate that computes sparse encoder layers, for `Interpreter`.
+
+    It goes to `ai_edge_litert.interpreter.Interpreter` or `tf.lite.Interpreter`
+    as one of `experimental_delegates`, and belongs to that one interpreter.
+
+    Args:
+        threads: that it computes with.
+        isa: instructions of its kernels: "avx512vnni", "avxvnni", "avx2",
+            "neondot", "neon" or "scalar"; the best there are by default.
+        verbose: whether it says on standard error what it computes and how.
+        dry_run: whether it leaves everything to the interpreter, and only
+            says what it would compute.
+        tokens: that kernels are chosen for, of all sequences of a call.
+
+    Raises:
+        FileNotFoundError: if the library is not there, see `library_path`.
+        ValueError: if the library takes an option not.
+    """
+    options = {
+        "threads": threads,
+        "isa": isa,
+        "verbose": int(verbose),
+        "dry_run": int(dry_run),
+        "tokens": tokens,
+    }
+    path = library_path()
+    try:
+        return litert.load_delegate(
+            path, {k: v for k, v in options.items() if v is not None}
+        )
+    except (ValueError, OSError, AttributeError) as error:
+        raise ValueError(
+            f"The delegate {path} cannot be loaded: "
+            f"{' '.join(str(error).split()) or 'it gives no reason'}"
+        ) from None
