@@ -17,6 +17,8 @@ class _Params(ctypes.Structure):
         ("num_inputs", ctypes.c_int32),
         ("num_outputs", ctypes.c_int32),
         ("weights", _POINTER),
+        ("read_rows", _POINTER),
+        ("read_context", _POINTER),
         ("weight_scales", _POINTER),
         ("num_weight_scales", ctypes.c_int32),
         ("bias", _POINTER),
@@ -26,6 +28,7 @@ class _Params(ctypes.Structure):
         ("output_zero_point", ctypes.c_int32),
         ("output_type", ctypes.c_int),
         ("table", _POINTER),
+        ("isa", ctypes.c_char_p),
     ]
 
 
@@ -88,12 +91,15 @@ class KernelLayer:
             inputs,
             outputs,
             weights.ctypes.data,
+            None,
+            None,
             channels.ctypes.data,
             len(channels),
             bias.ctypes.data,
             *scales["input"],
             *scales["output"],
             INT8,
+            None,
             None,
         )
         self._layer = _POINTER()

@@ -48,6 +48,16 @@ struct Buffer {
 
   size_t bytes() const { return size * sizeof(T); }
 
+  // Copies elements [begin, end); returns how many.
+  size_t CopyTo(T* to, size_t begin, size_t end) const {
+    const size_t count = end - begin;
+    if (count > 0) {
+      memcpy(static_cast<void*>(to), data + begin, count * sizeof(T));
+    }
+    return count;
+  }
+  void CopyTo(T* to) const { CopyTo(to, 0, size); }
+
   void Free() {
     free(data);
     data = nullptr;

@@ -2,44 +2,54 @@
 
 #include "interleave.h"
 #include "tiles.h"
+#include "unit_rows.h"
 
 namespace tf_pof {
 namespace {
 
-constexpr int kChunk = 1024;
+// Words of a tile of the interleave kernels, roughly.
+constexpr int kChunk = 1024 / kMaskBits;
 
-int CountNonzeros(const uint8_t* bytes, int count) {
-  int found = 0;
-  for (int i = 0; i < count; ++i) found += bytes[i] != 0;
-  return found;
-}
-
-// Inputs [begin, begin + count) of 16 outputs at most.
-void CountBlock(const Layer& layer, int first, int begin, int count,
+// Words [begin, end) of 16 outputs at most.
+void CountBlock(const UnitRows& rows, int first, int begin, int end,
                 WeightCounts* counts) {
   // Which inputs any output of the current block needs, by the block's size.
   constexpr int kRows[] = {1, 2, 4, kTileOutputs};
-  alignas(64) uint8_t any[4][kChunk] = {};
-  for (int r = 0; r < kTileOutputs && first + r < layer.outputs; ++r) {
-    memcpy(any[0], layer.row(first + r) + begin, count);
-    const int found = CountNonzeros(any[0], count);
-    counts->nonzeros += found;
-    counts->quads[0] += Quads(found);
-    for (int i = 1; i < 4; ++i) {
-      if (r % kRows[i] == 0) memset(any[i], 0, count);
-      for (int k = 0; k < count; ++k) any[i][k] |= any[0][k];
-      const bool last =
-          (r + 1) % kRows[i] == 0 || first + r + 1 == layer.outputs;
-      if (last && kRows[i] < kTileOutputs) {
-        counts->quads[i] += Quads(CountNonzeros(any[i], count));
+  uint64_t any[4][kChunk] = {};
+  const int last = Min(first + kTileOutputs, rows.end) - 1;
+  for (int n = first; n <= last; ++n) {
+    const uint64_t* mask = rows.mask(n);
+    for (int i = 0; i < 4; ++i) {
+      int found = 0;
+      const bool ends = (n - first + 1) % kRows[i] == 0 || n == last;
+      for (int word = begin; word < end; ++word) {
+        uint64_t& bits = any[i][word - begin];
+        bits |= mask[word];
+        if (!ends || kRows[i] == kTileOutputs) continue;
+        found += CountOnes(bits);
+        bits = 0;
       }
+      if (i == 0) counts->nonzeros += found;
+      if (i < 3) counts->quads[i] += Quads(found);
     }
   }
-  for (int k = 0; k < count; k += kTileInputs) {
-    uint32_t tile;
-    memcpy(&tile, any[3] + k, sizeof(tile));
-    counts->tiles += tile != 0;
+  for (int word = begin; word < end; ++word) {
+    // The lowest bit of each four inputs' tile.
+    uint64_t bits = any[3][word - begin];
+    bits |= bits >> 2;
+    bits |= bits >> 1;
+    counts->tiles += CountOnes(bits & 0x1111111111111111);
   }
+}
+
+TfPofStatus CountUnit(void* context, const UnitRows& rows) {
+  WeightCounts& counts = static_cast<WeightCounts*>(context)[rows.unit];
+  for (int n = rows.first; n < rows.end; n += kTileOutputs) {
+    for (int word = 0; word < rows.words; word += kChunk) {
+      CountBlock(rows, n, word, Min(word + kChunk, rows.words), &counts);
+    }
+  }
+  return kTfPofOk;
 }
 
 double Panels(int tokens) { return CeilDiv(tokens, kPanelTokens); }
@@ -136,29 +146,38 @@ double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,
          RowsTokens(tokens);
 }
 
-WeightCounts CountWeights(const Layer& layer) {
-  WeightCounts counts = {};
-  for (int n = 0; n < layer.outputs; n += kTileOutputs) {
-    for (int k = 0; k < layer.inputs; k += kChunk) {
-      CountBlock(layer, n, k, Min(kChunk, layer.inputs - k), &counts);
-    }
+TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts) {
+  *counts = {};
+  Buffer<WeightCounts> units = {};
+  if (!units.Resize(CeilDiv(layer.outputs, kUnit))) return kTfPofOutOfMemory;
+  const TfPofStatus status = ForEachUnit(layer, CountUnit, units.data);
+  for (size_t i = 0; i < units.size; ++i) {
+    const WeightCounts& unit = units.data[i];
+    counts->nonzeros += unit.nonzeros;
+    for (int j = 0; j < 3; ++j) counts->quads[j] += unit.quads[j];
+    counts->tiles += unit.tiles;
   }
-  return counts;
+  units.Free();
+  return status;
 }
 
-const Kernel* ChooseKernel(const Layer& layer, int tokens) {
-  const WeightCounts counts = CountWeights(layer);
-  const Kernel* best = nullptr;
+TfPofStatus ChooseKernel(const Layer& layer, int tokens, Isa isa,
+                         const Kernel** kernel) {
+  WeightCounts counts;
+  const TfPofStatus status = CountWeights(layer, &counts);
+  if (status != kTfPofOk) return status;
   double least = 0;
+  *kernel = nullptr;
   for (int i = 0; i < kNumKernels; ++i) {
-    if (!Supported(kKernels[i].isa)) continue;
-    const double cost = kKernels[i].cost(layer, counts, tokens);
-    if (best == nullptr || cost < least) {
-      best = &kKernels[i];
+    const Kernel& candidate = kKernels[i];
+    if (candidate.isa > isa || !Supported(candidate.isa)) continue;
+    const double cost = candidate.cost(layer, counts, tokens);
+    if (*kernel == nullptr || cost < least) {
+      *kernel = &candidate;
       least = cost;
     }
   }
-  return best;
+  return kTfPofOk;
 }
 
 }  // namespace tf_pof

@@ -13,7 +13,7 @@ struct WeightCounts {
   double quads[3];
   double tiles;  // 16 x 4, with a nonzero
 };
-WeightCounts CountWeights(const Layer& layer);
+TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts);
 
 // Cycles of one call, roughly: constants were fitted to measurements on Zen 5
 // (benchmarks/runtime/kernels.py). Only their order matters.

@@ -1,4 +1,6 @@
 // Which instructions the processor and the operating system allow.
+#include <string.h>
+
 #include "kernel.h"
 
 #if defined(__x86_64__)
@@ -44,6 +46,18 @@ Features Detect() {
 
 #endif
 
+// The best first.
+constexpr struct {
+  const char* name;
+  Isa isa;
+} kNames[] = {
+    {"avx512vnni", Isa::kAvx512Vnni},
+    {"avxvnni", Isa::kAvxVnni},
+    {"avx2", Isa::kAvx2},
+    {"neondot", Isa::kNeonDot},
+    {"scalar", Isa::kAny},
+};
+
 }  // namespace
 
 bool Supported(Isa isa) {
@@ -68,4 +82,21 @@ bool Supported(Isa isa) {
   return false;
 }
 
+bool FindIsa(const char* name, Isa* isa) {
+  *isa = kBestIsa;
+  if (name == nullptr || strcmp(name, "best") == 0) return true;
+  for (const auto& known : kNames) {
+    *isa = known.isa;
+    if (strcmp(name, known.name) == 0) return Supported(known.isa);
+  }
+  return false;
+}
+
 }  // namespace tf_pof
+
+const char* TfPofIsaName(int32_t index) {
+  for (const auto& known : tf_pof::kNames) {
+    if (tf_pof::Supported(known.isa) && index-- == 0) return known.name;
+  }
+  return nullptr;
+}

@@ -169,7 +169,8 @@ bool Positive(float value) { return value > 0.0f && value < 3.0e38f; }
 bool ZeroPoint(int32_t value) { return value >= -128 && value <= 127; }
 
 bool Valid(const TfPofFullyConnectedParams& p) {
-  if (p.num_inputs < 1 || p.num_outputs < 1 || p.weights == nullptr ||
+  if (p.num_inputs < 1 || p.num_outputs < 1 ||
+      (p.weights == nullptr) == (p.read_rows == nullptr) ||
       p.weight_scales == nullptr || p.num_outputs > INT32_MAX / kPanelTokens ||
       p.num_inputs > INT32_MAX / kPanelTokens ||
       p.num_inputs > INT32_MAX / p.num_outputs) {
@@ -192,10 +193,11 @@ bool Valid(const TfPofFullyConnectedParams& p) {
   return false;
 }
 
-const Kernel* FindKernel(const char* name) {
+const Kernel* FindKernel(const char* name, tf_pof::Isa isa) {
   for (int i = 0; i < tf_pof::kNumKernels; ++i) {
     const Kernel& kernel = tf_pof::kKernels[i];
-    if (tf_pof::Supported(kernel.isa) && strcmp(kernel.name, name) == 0) {
+    if (kernel.isa <= isa && tf_pof::Supported(kernel.isa) &&
+        strcmp(kernel.name, name) == 0) {
       return &kernel;
     }
   }
@@ -226,7 +228,9 @@ TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
                                       TfPofFullyConnected** result) {
   *result = nullptr;
   if (!Valid(*params) || tokens < 1) return kTfPofInvalidArgument;
-  const Kernel* chosen = kernel == nullptr ? nullptr : FindKernel(kernel);
+  tf_pof::Isa isa;
+  if (!tf_pof::FindIsa(params->isa, &isa)) return kTfPofNoKernel;
+  const Kernel* chosen = kernel == nullptr ? nullptr : FindKernel(kernel, isa);
   if (kernel != nullptr && chosen == nullptr) return kTfPofNoKernel;
   auto* layer =
       static_cast<TfPofFullyConnected*>(calloc(1, sizeof(TfPofFullyConnected)));
@@ -236,21 +240,21 @@ TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
   layer->units = CeilDiv(params->num_outputs, kUnit);
   layer->type = params->output_type;
   layer->output_zero_point = params->output_zero_point;
+  TfPofStatus status = kTfPofOutOfMemory;
   if (FillEpilogue(*params, layer)) {
-    const tf_pof::Layer source = {params->num_inputs,
-                                  params->num_outputs,
-                                  params->weights,
-                                  params->bias,
-                                  layer->scales.data,
-                                  params->input_zero_point,
-                                  pool};
-    if (chosen == nullptr) chosen = tf_pof::ChooseKernel(source, tokens);
+    const tf_pof::Layer source = {
+        params->num_inputs, params->num_outputs,      params->weights,
+        params->read_rows,  params->read_context,     params->bias,
+        layer->scales.data, params->input_zero_point, pool};
+    status = chosen == nullptr
+                 ? tf_pof::ChooseKernel(source, tokens, isa, &chosen)
+                 : kTfPofOk;
     layer->kernel = chosen;
-    layer->packed = chosen->pack(source);
+    if (status == kTfPofOk) status = chosen->pack(source, &layer->packed);
   }
-  if (layer->packed == nullptr) {
+  if (status != kTfPofOk) {
     TfPofFullyConnectedDelete(layer);
-    return kTfPofOutOfMemory;
+    return status;
   }
   *result = layer;
   return kTfPofOk;

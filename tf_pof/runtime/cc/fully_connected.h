@@ -28,7 +28,7 @@ typedef enum {
   kTfPofOk = 0,
   kTfPofInvalidArgument = 1,
   kTfPofOutOfMemory = 2,
-  // No kernel of that name, or this processor cannot run it.
+  // No kernel or instruction set of that name, or not on this processor.
   kTfPofNoKernel = 3,
 } TfPofStatus;
 
@@ -43,12 +43,22 @@ typedef enum {
   kTfPofPanels = 1,  // TfPofPanelBytes(): the kernels' own, int8 only
 } TfPofLayout;
 
+// Writes rows [first_row, first_row + rows) of the weights, int8
+// [rows, num_inputs]. Called from the pool's threads, more than once a row.
+typedef TfPofStatus (*TfPofReadRows)(void* context, int32_t first_row,
+                                     int32_t rows, int8_t* weights);
+
 // A layer as the model has it. Nothing is kept: everything may be freed once
 // TfPofFullyConnectedCreate returns.
 typedef struct {
   int32_t num_inputs;
   int32_t num_outputs;
-  const int8_t* weights;       // [num_outputs, num_inputs], symmetric
+  // [num_outputs, num_inputs], symmetric; or NULL, and they are read by
+  // `read_rows`, at most 256 rows at a time, so that they never need to be in
+  // memory as a whole.
+  const int8_t* weights;
+  TfPofReadRows read_rows;
+  void* read_context;
   const float* weight_scales;  // [num_weight_scales]
   int32_t num_weight_scales;   // 1 or num_outputs
   const int32_t* bias;         // [num_outputs], or NULL for zeros
@@ -60,6 +70,9 @@ typedef struct {
   // An int8 function of the int8 output (GELU, ReLU, ...), or NULL:
   // y = table[x + 128]. See TfPofGeluTable.
   const int8_t* table;
+  // The best instructions that may be used, a name from TfPofIsaName; or NULL
+  // or "best" for all that there are.
+  const char* isa;
 } TfPofFullyConnectedParams;
 
 // Packed weights. Immutable: any number of threads may run one at a time each.
@@ -67,7 +80,7 @@ typedef struct TfPofFullyConnected TfPofFullyConnected;
 
 // Packs `params`. `kernel` is a name from TfPofKernelName, or NULL to choose
 // by the zeros that there are and by `tokens`, the usual number of tokens of a
-// call. `pool` may be NULL.
+// call. `pool` may be NULL. An error of `read_rows` is returned as it is.
 TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
                                       const char* kernel, int32_t tokens,
                                       TfPofThreadPool* pool,
@@ -102,6 +115,10 @@ void TfPofFromPanels(const int8_t* panels, int32_t tokens, int32_t channels,
 // The kernels that this processor runs; NULL from the count on.
 int32_t TfPofKernelCount(void);
 const char* TfPofKernelName(int32_t index);
+
+// The instruction sets that this processor has, the best first and "scalar"
+// last; NULL from the count on.
+const char* TfPofIsaName(int32_t index);
 
 // GELU from one quantization to another, rounded as TFLite's lookup tables
 // are. `approximate` is the tanh form of Hendrycks and Gimpel 2016.

@@ -1,5 +1,7 @@
 #include "interleave.h"
 
+#include "unit_rows.h"
+
 namespace tf_pof {
 namespace {
 
@@ -22,16 +24,43 @@ void SortByLength(Block* blocks, int count) {
   memcpy(blocks, sorted, count * sizeof(Block));
 }
 
+// The part of a layer that a block's list is made of.
+struct TileRows {
+  const UnitRows* rows;
+  int begin_word;
+  int end_word;
+
+  // Inputs that any of the block's outputs needs, as bits.
+  uint64_t Needed(int first_output, int block_rows, int word) const {
+    uint64_t any = 0;
+    const int end = Min(first_output + block_rows, rows->end);
+    for (int n = first_output; n < end; ++n) any |= rows->mask(n)[word];
+    return any;
+  }
+
+  int Count(int first_output, int block_rows) const {
+    int count = 0;
+    for (int word = begin_word; word < end_word; ++word) {
+      count += CountOnes(Needed(first_output, block_rows, word));
+    }
+    return count;
+  }
+};
+
 // A block's list in one tile, filled up to whole quads.
 struct List {
   uint16_t inputs[kMaxTile + 4];  // from the tile's first on
   int count;
-  int begin;
 
-  void Read(const Layer& layer, int first, int rows, int tile_begin,
-            int tile_end, int quads) {
-    begin = tile_begin;
-    count = BlockInputs(layer, first, rows, tile_begin, tile_end, inputs);
+  void Read(const TileRows& tile, int first, int rows, int quads) {
+    count = 0;
+    for (int word = tile.begin_word; word < tile.end_word; ++word) {
+      const int begin = (word - tile.begin_word) * kMaskBits;
+      for (uint64_t bits = tile.Needed(first, rows, word); bits != 0;
+           bits &= bits - 1) {
+        inputs[count++] = static_cast<uint16_t>(begin + __builtin_ctzll(bits));
+      }
+    }
     // The last input again: its row of the panel is at hand.
     const uint16_t fill = count > 0 ? inputs[count - 1] : 0;
     for (int i = count; i < quads * 4; ++i) inputs[i] = fill;
@@ -46,146 +75,181 @@ struct List {
     return packed;
   }
 
-  uint32_t Weights(const Layer& layer, int output, int quad) const {
+  uint32_t Weights(const TileRows& tile, int output, int quad) const {
     uint32_t packed = 0;
-    if (output >= layer.outputs) return packed;
+    if (output >= tile.rows->end) return packed;
+    const int8_t* w = tile.rows->row(output) + tile.begin_word * kMaskBits;
     for (int i = 0; i < 4 && quad * 4 + i < count; ++i) {
-      const uint8_t weight = layer.row(output)[begin + inputs[quad * 4 + i]];
+      const uint8_t weight = w[inputs[quad * 4 + i]];
       packed |= static_cast<uint32_t>(weight) << (8 * i);
     }
     return packed;
   }
 };
 
-template <typename T>
-bool Append(Buffer<uint8_t>* stream, const T& quad) {
-  const size_t at = stream->size;
-  if (!stream->Resize(at + sizeof(T))) return false;
-  memcpy(stream->data + at, &quad, sizeof(T));
-  return true;
-}
-
 template <int rows>
-bool AppendBlock(const Layer& layer, const List& list, int first, int quads,
-                 Buffer<uint8_t>* stream) {
+void WriteBlock(const TileRows& tile, const List& list, int first, int quads,
+                uint8_t* to) {
   for (int q = 0; q < quads; ++q) {
     BlockQuad<rows> quad = {};
     quad.indices = list.Indices(q);
     for (int r = 0; r < rows; ++r) {
-      quad.weights[r] = list.Weights(layer, first + r, q);
+      quad.weights[r] = list.Weights(tile, first + r, q);
     }
-    if (!Append(stream, quad)) return false;
+    memcpy(to + q * sizeof(quad), &quad, sizeof(quad));
   }
-  return true;
 }
 
-bool AppendPair(const Layer& layer, const List lists[2], const int outputs[2],
-                int quads, Buffer<uint8_t>* stream) {
+void WritePair(const TileRows& tile, const List lists[2], const int outputs[2],
+               int quads, uint8_t* to) {
   for (int q = 0; q < quads; ++q) {
     PairQuad quad;
     for (int i = 0; i < 2; ++i) {
       quad.indices[i] = lists[i].Indices(q);
-      quad.weights[i] = lists[i].Weights(layer, outputs[i], q);
+      quad.weights[i] = lists[i].Weights(tile, outputs[i], q);
     }
-    if (!Append(stream, quad)) return false;
+    memcpy(to + q * sizeof(quad), &quad, sizeof(quad));
   }
-  return true;
 }
 
-// One unit in one tile.
-bool PackUnit(const Layer& layer, int unit, int begin, int end,
-              Interleaved* packed) {
-  const int rows = packed->rows;
-  const int first = unit * kUnit;
-  const int last = Min(first + kUnit, layer.outputs);
-  Block blocks[kUnit];
-  int count = 0;
-  for (int n = first; n < last; n += rows) {
-    blocks[count++] = {n,
-                       Quads(BlockInputs(layer, n, rows, begin, end, nullptr))};
-  }
-  SortByLength(blocks, count);
-  List lists[2];
-  const int step = rows == 1 ? 2 : 1;
-  for (int i = 0; i < count; i += step) {
-    const int quads = blocks[i].quads;
-    InterleaveGroup group = {static_cast<uint16_t>(quads),
-                             static_cast<uint16_t>(blocks[i].first - first),
-                             kNoOutput};
-    lists[0].Read(layer, blocks[i].first, rows, begin, end, quads);
-    bool stored;
-    if (rows == 1) {
-      // An odd one out runs beside an output that is not there.
-      int outputs[2] = {blocks[i].first, layer.outputs};
-      if (i + 1 < count) {
-        outputs[1] = blocks[i + 1].first;
-        group.second = static_cast<uint16_t>(outputs[1] - first);
-      }
-      lists[1].Read(layer, outputs[1], 1, begin, end, quads);
-      stored = AppendPair(layer, lists, outputs, quads, &packed->stream);
-    } else if (rows == 2) {
-      stored = AppendBlock<2>(layer, lists[0], blocks[i].first, quads,
-                              &packed->stream);
-    } else {
-      stored = AppendBlock<4>(layer, lists[0], blocks[i].first, quads,
-                              &packed->stream);
-    }
-    if (!stored || !packed->groups.Append(group)) return false;
-  }
-  return true;
+size_t QuadBytes(int rows) {
+  return rows == 1   ? sizeof(PairQuad)
+         : rows == 2 ? sizeof(BlockQuad<2>)
+                     : sizeof(BlockQuad<4>);
 }
 
-bool Pack(const Layer& layer, int shift, Interleaved* packed) {
-  if (!packed->bias.Resize(layer.outputs)) return false;
-  for (int n = 0; n < layer.outputs; ++n) {
-    packed->bias.data[n] = layer.CorrectedBias(n, shift);
-  }
-  for (int tile = 0; tile < packed->tiles; ++tile) {
-    const int begin = tile * packed->tile_inputs;
-    const int end = Min(begin + packed->tile_inputs, layer.inputs);
-    for (int unit = 0; unit < packed->units; ++unit) {
-      if (!packed->first_group.Append(packed->groups.size) ||
-          !packed->first_byte.Append(packed->stream.size) ||
-          !PackUnit(layer, unit, begin, end, packed)) {
+// A unit in all tiles.
+struct InterleavePart {
+  Buffer<uint8_t> stream;
+  Buffer<InterleaveGroup> groups;
+  Buffer<size_t> tile_groups;  // where a tile begins in the two, and the end
+  Buffer<size_t> tile_bytes;
+
+  bool Pack(const UnitRows& rows, Interleaved* packed) {
+    for (int n = rows.first; n < rows.end; ++n) {
+      packed->bias.data[n] = rows.CorrectedBias(n, packed->shift);
+    }
+    const int words = packed->tile_inputs / kMaskBits;
+    for (int tile = 0; tile < packed->tiles; ++tile) {
+      if (!Mark() ||
+          !PackTile({&rows, tile * words, Min((tile + 1) * words, rows.words)},
+                    packed->rows)) {
         return false;
       }
     }
+    return Mark();
   }
-  return packed->first_group.Append(packed->groups.size) &&
-         packed->first_byte.Append(packed->stream.size);
+
+  bool Mark() {
+    return tile_groups.Append(groups.size) && tile_bytes.Append(stream.size);
+  }
+
+  bool PackTile(const TileRows& tile, int rows) {
+    const int first = tile.rows->first;
+    Block blocks[kUnit];
+    int count = 0;
+    for (int n = first; n < tile.rows->end; n += rows) {
+      blocks[count++] = {n, Quads(tile.Count(n, rows))};
+    }
+    SortByLength(blocks, count);
+    const int step = rows == 1 ? 2 : 1;
+    size_t at = stream.size;
+    size_t total = 0;
+    for (int i = 0; i < count; i += step) total += blocks[i].quads;
+    if (!stream.Resize(at + total * QuadBytes(rows))) return false;
+    List lists[2];
+    for (int i = 0; i < count; i += step) {
+      const int quads = blocks[i].quads;
+      InterleaveGroup group = {static_cast<uint16_t>(quads),
+                               static_cast<uint16_t>(blocks[i].first - first),
+                               kNoOutput};
+      lists[0].Read(tile, blocks[i].first, rows, quads);
+      uint8_t* to = stream.data + at;
+      if (rows == 1) {
+        // An odd one out runs beside an output that is not there.
+        int outputs[2] = {blocks[i].first, tile.rows->end};
+        if (i + 1 < count) {
+          outputs[1] = blocks[i + 1].first;
+          group.second = static_cast<uint16_t>(outputs[1] - first);
+        }
+        lists[1].Read(tile, outputs[1], 1, quads);
+        WritePair(tile, lists, outputs, quads, to);
+      } else if (rows == 2) {
+        WriteBlock<2>(tile, lists[0], blocks[i].first, quads, to);
+      } else {
+        WriteBlock<4>(tile, lists[0], blocks[i].first, quads, to);
+      }
+      at += quads * QuadBytes(rows);
+      if (!groups.Append(group)) return false;
+    }
+    return true;
+  }
+
+  void Free() {
+    stream.Free();
+    groups.Free();
+    tile_groups.Free();
+    tile_bytes.Free();
+  }
+};
+
+// By tiles, then units: all units of a tile find it in the cache.
+bool Join(const InterleavePart* parts, int units, Interleaved* packed) {
+  size_t groups = 0, bytes = 0;
+  for (int unit = 0; unit < units; ++unit) {
+    groups += parts[unit].groups.size;
+    bytes += parts[unit].stream.size;
+  }
+  const size_t places = static_cast<size_t>(packed->tiles) * units + 1;
+  if (!packed->groups.Resize(groups) || !packed->stream.Resize(bytes) ||
+      !packed->first_group.Resize(places) ||
+      !packed->first_byte.Resize(places)) {
+    return false;
+  }
+  groups = bytes = 0;
+  size_t place = 0;
+  for (int tile = 0; tile < packed->tiles; ++tile) {
+    for (int unit = 0; unit < units; ++unit) {
+      const InterleavePart& part = parts[unit];
+      packed->first_group.data[place] = static_cast<uint32_t>(groups);
+      packed->first_byte.data[place++] = bytes;
+      groups += part.groups.CopyTo(packed->groups.data + groups,
+                                   part.tile_groups.data[tile],
+                                   part.tile_groups.data[tile + 1]);
+      bytes += part.stream.CopyTo(packed->stream.data + bytes,
+                                  part.tile_bytes.data[tile],
+                                  part.tile_bytes.data[tile + 1]);
+    }
+  }
+  packed->first_group.data[place] = static_cast<uint32_t>(groups);
+  packed->first_byte.data[place] = bytes;
+  return true;
 }
 
 }  // namespace
 
-int BlockInputs(const Layer& layer, int first_output, int rows, int begin,
-                int end, uint16_t* found) {
-  rows = Min(rows, layer.outputs - first_output);
-  int count = 0;
-  for (int k = begin; k < end; ++k) {
-    int any = 0;
-    for (int r = 0; r < rows; ++r) any |= layer.row(first_output + r)[k];
-    if (found != nullptr) found[count] = static_cast<uint16_t>(k - begin);
-    count += any != 0;
+TfPofStatus PackInterleaved(const Layer& layer, int rows, int tile_inputs,
+                            int shift, void** packed) {
+  auto* p = static_cast<Interleaved*>(calloc(1, sizeof(Interleaved)));
+  if (p == nullptr) return kTfPofOutOfMemory;
+  p->inputs = layer.inputs;
+  p->outputs = layer.outputs;
+  p->rows = rows;
+  p->shift = shift;
+  p->units = CeilDiv(layer.outputs, kUnit);
+  p->tiles = layer.inputs <= kMaxTile ? 1 : CeilDiv(layer.inputs, tile_inputs);
+  p->tile_inputs =
+      CeilDiv(CeilDiv(layer.inputs, p->tiles), kMaskBits) * kMaskBits;
+  TfPofStatus status = kTfPofOutOfMemory;
+  if (p->bias.Resize(layer.outputs)) {
+    status = PackUnits<InterleavePart>(layer, p);
   }
-  return count;
-}
-
-Interleaved* PackInterleaved(const Layer& layer, int rows, int tile_inputs,
-                             int shift) {
-  auto* packed = static_cast<Interleaved*>(calloc(1, sizeof(Interleaved)));
-  if (packed == nullptr) return nullptr;
-  packed->inputs = layer.inputs;
-  packed->outputs = layer.outputs;
-  packed->rows = rows;
-  packed->units = CeilDiv(layer.outputs, kUnit);
-  packed->tiles =
-      layer.inputs <= kMaxTile ? 1 : CeilDiv(layer.inputs, tile_inputs);
-  packed->tile_inputs = CeilDiv(layer.inputs, packed->tiles);
-  if (!Pack(layer, shift, packed)) {
-    FreeInterleaved(packed);
-    return nullptr;
+  if (status != kTfPofOk) {
+    FreeInterleaved(p);
+    return status;
   }
-  return packed;
+  *packed = p;
+  return kTfPofOk;
 }
 
 void FreeInterleaved(void* packed) {

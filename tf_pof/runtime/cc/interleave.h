@@ -45,8 +45,9 @@ struct Interleaved {
   int outputs;
   int rows;
   int units;
-  int tiles;  // of the inputs: a tile's panel rows stay in the L1 cache
-  int tile_inputs;
+  int tiles;        // of the inputs: a tile's panel rows stay in the L1 cache
+  int tile_inputs;  // a multiple of 64
+  int shift;
   Buffer<int32_t> bias;  // [outputs], corrected
   Buffer<uint8_t> stream;
   Buffer<InterleaveGroup> groups;
@@ -55,9 +56,10 @@ struct Interleaved {
   Buffer<size_t> first_byte;
 };
 
-// `shift` is what the kernel's inputs have added. Null when memory runs out.
-Interleaved* PackInterleaved(const Layer& layer, int rows, int tile_inputs,
-                             int shift);
+// `shift` is what the kernel's inputs have added; `tile_inputs` is a multiple
+// of 64 and at most 1024.
+TfPofStatus PackInterleaved(const Layer& layer, int rows, int tile_inputs,
+                            int shift, void** packed);
 void FreeInterleaved(void* packed);
 size_t InterleavedBytes(const void* packed);
 // Kernels keep the sums of 64 tokens there between tiles.
@@ -65,11 +67,6 @@ size_t InterleavedScratch(const void* packed);
 
 // Quads of a block that has nonzeros in `count` inputs.
 static inline int Quads(int count) { return (count + 3) / 4; }
-
-// Finds the inputs in [begin, end) that any of the block's outputs needs, in
-// order and counted from `begin`. Returns how many; `found` may be null.
-int BlockInputs(const Layer& layer, int first_output, int rows, int begin,
-                int end, uint16_t* found);
 
 }  // namespace tf_pof
 

@@ -27,21 +27,18 @@ inline constexpr int kPanelFlip = 0;
 inline constexpr int kPanelFlip = 0x80;
 #endif
 
-// The layer to pack. Valid only while packing.
+// The layer to pack. Valid only while packing. Weights are read through
+// ForEachUnit; see unit_rows.h.
 struct Layer {
   int inputs;
   int outputs;
-  const int8_t* weights;  // [outputs, inputs]
-  const int32_t* bias;    // [outputs] or null
-  const float* scales;    // [outputs], the epilogue's
+  const int8_t* weights;  // [outputs, inputs], or null to call read_rows
+  TfPofReadRows read_rows;
+  void* read_context;
+  const int32_t* bias;  // [outputs] or null
+  const float* scales;  // [outputs], the epilogue's
   int input_zero_point;
   TfPofThreadPool* pool;
-
-  const int8_t* row(int n) const {
-    return weights + static_cast<size_t>(n) * inputs;
-  }
-  // The bias when the kernel sees inputs with `shift` added to them.
-  int32_t CorrectedBias(int n, int shift) const;
 };
 
 // What becomes of the accumulators of output n.
@@ -65,7 +62,9 @@ struct Task {
   uint8_t* scratch;  // scratch_bytes(packed), aligned to a cache line
 };
 
+// Plain C, then those of x86 and of Arm, each from the least to the best.
 enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeonDot };
+inline constexpr Isa kBestIsa = Isa::kNeonDot;
 
 struct WeightCounts;  // choose.h
 
@@ -75,8 +74,8 @@ struct Kernel {
   const char* name;
   Isa isa;
   TfPofLayout layout;
-  // Owned packed weights, or null when memory runs out.
-  void* (*pack)(const Layer& layer);
+  // Packed weights, which the caller then owns.
+  TfPofStatus (*pack)(const Layer& layer, void** packed);
   void (*free_packed)(void* packed);
   size_t (*packed_bytes)(const void* packed);
   size_t (*scratch_bytes)(const void* packed);
@@ -92,8 +91,14 @@ extern const int kNumKernels;
 // Whether this processor, asked once, has the instructions.
 bool Supported(Isa isa);
 
-// The cheapest kernel of this processor for the layer.
-const Kernel* ChooseKernel(const Layer& layer, int tokens);
+// The set of that name, or kBestIsa for null and "best"; false if there is
+// none on this processor.
+bool FindIsa(const char* name, Isa* isa);
+
+// The cheapest kernel of this processor for the layer, with instructions up to
+// `isa`.
+TfPofStatus ChooseKernel(const Layer& layer, int tokens, Isa isa,
+                         const Kernel** kernel);
 
 // Between rows and one panel, of which `tokens` are used; the rest of a panel
 // may hold anything.

@@ -16,14 +16,14 @@ namespace {
 
 // A panel of 768 inputs just fills the 48 KB of an L1 cache.
 template <int rows>
-void* PackInterleavedRows(const Layer& layer) {
-  return PackInterleaved(layer, rows, 768, kPanelFlip);
+TfPofStatus PackInterleavedRows(const Layer& layer, void** packed) {
+  return PackInterleaved(layer, rows, 768, kPanelFlip, packed);
 }
 
 #if defined(__x86_64__)
 
-void* PackTilesAvx512(const Layer& layer) {
-  return PackTiles(layer, kPanelFlip);
+TfPofStatus PackTilesAvx512(const Layer& layer, void** packed) {
+  return PackTiles(layer, kPanelFlip, packed);
 }
 
 #endif

@@ -1,7 +1,7 @@
 // Plain C kernels: the oracle of all others, and what runs everywhere.
 #include "scalar.h"
 
-#include "buffer.h"
+#include "unit_rows.h"
 
 namespace tf_pof {
 namespace {
@@ -24,6 +24,59 @@ struct Sparse {
   Buffer<int32_t> inputs_of;
   Buffer<int8_t> weights;
 };
+
+TfPofStatus CopyUnit(void* context, const UnitRows& rows) {
+  auto& dense = *static_cast<Dense*>(context);
+  const size_t inputs = dense.inputs;
+  memcpy(dense.weights.data + rows.first * inputs, rows.weights,
+         (rows.end - rows.first) * inputs);
+  return kTfPofOk;
+}
+
+// The nonzeros of a unit.
+struct SparsePart {
+  Buffer<int32_t> inputs_of;
+  Buffer<int8_t> weights;
+
+  // `starts` becomes the counts, shifted by one.
+  bool Pack(const UnitRows& rows, Sparse* packed) {
+    for (int n = rows.first; n < rows.end; ++n) {
+      packed->bias.data[n] = rows.CorrectedBias(n, kPanelFlip);
+      const size_t before = weights.size;
+      for (int word = 0; word < rows.words; ++word) {
+        for (uint64_t bits = rows.mask(n)[word]; bits != 0; bits &= bits - 1) {
+          const int k = word * kMaskBits + __builtin_ctzll(bits);
+          if (!inputs_of.Append(k) || !weights.Append(rows.row(n)[k])) {
+            return false;
+          }
+        }
+      }
+      packed->starts.data[n + 1] = static_cast<uint32_t>(weights.size - before);
+    }
+    return true;
+  }
+
+  void Free() {
+    inputs_of.Free();
+    weights.Free();
+  }
+};
+
+bool Join(const SparsePart* parts, int units, Sparse* packed) {
+  for (int n = 0; n < packed->outputs; ++n) {
+    packed->starts.data[n + 1] += packed->starts.data[n];
+  }
+  const size_t count = packed->starts.data[packed->outputs];
+  if (!packed->inputs_of.Resize(count) || !packed->weights.Resize(count)) {
+    return false;
+  }
+  for (int unit = 0; unit < units; ++unit) {
+    const size_t at = packed->starts.data[unit * kUnit];
+    parts[unit].inputs_of.CopyTo(packed->inputs_of.data + at);
+    parts[unit].weights.CopyTo(packed->weights.data + at);
+  }
+  return true;
+}
 
 void StoreOne(int32_t sum, const Epilogue& epilogue, int n, void* to,
               size_t at) {
@@ -52,17 +105,6 @@ int8_t Requantize(int32_t value, float scale, int32_t zero_point) {
   return static_cast<int8_t>(Max(Min(result, 127), -128));
 }
 
-int32_t Layer::CorrectedBias(int n, int shift) const {
-  const int8_t* w = row(n);
-  // Unsigned, because overflow wraps around.
-  uint32_t sum = 0;
-  for (int k = 0; k < inputs; ++k) sum += static_cast<uint32_t>(w[k]);
-  const uint32_t correction =
-      sum * static_cast<uint32_t>(input_zero_point + shift);
-  const uint32_t start = bias == nullptr ? 0 : static_cast<uint32_t>(bias[n]);
-  return static_cast<int32_t>(start - correction);
-}
-
 void FreeDenseScalar(void* packed) {
   auto* dense = static_cast<Dense*>(packed);
   dense->weights.Free();
@@ -70,22 +112,27 @@ void FreeDenseScalar(void* packed) {
   free(dense);
 }
 
-void* PackDenseScalar(const Layer& layer) {
+TfPofStatus PackDenseScalar(const Layer& layer, void** packed) {
   auto* dense = static_cast<Dense*>(calloc(1, sizeof(Dense)));
-  if (dense == nullptr) return nullptr;
+  if (dense == nullptr) return kTfPofOutOfMemory;
   dense->inputs = layer.inputs;
   dense->outputs = layer.outputs;
   dense->input_zero_point = layer.input_zero_point;
-  const size_t count = static_cast<size_t>(layer.inputs) * layer.outputs;
-  if (!dense->weights.Resize(count) || !dense->bias.Resize(layer.outputs)) {
-    FreeDenseScalar(dense);
-    return nullptr;
+  TfPofStatus status = kTfPofOutOfMemory;
+  if (dense->weights.Resize(static_cast<size_t>(layer.inputs) *
+                            layer.outputs) &&
+      dense->bias.Resize(layer.outputs)) {
+    status = ForEachUnit(layer, CopyUnit, dense);
   }
-  memcpy(dense->weights.data, layer.weights, count);
+  if (status != kTfPofOk) {
+    FreeDenseScalar(dense);
+    return status;
+  }
   if (layer.bias != nullptr) {
     memcpy(dense->bias.data, layer.bias, dense->bias.bytes());
   }
-  return dense;
+  *packed = dense;
+  return kTfPofOk;
 }
 
 size_t DenseScalarBytes(const void* packed) {
@@ -124,26 +171,22 @@ void FreeSparseScalar(void* packed) {
   free(sparse);
 }
 
-void* PackSparseScalar(const Layer& layer) {
+TfPofStatus PackSparseScalar(const Layer& layer, void** packed) {
   auto* sparse = static_cast<Sparse*>(calloc(1, sizeof(Sparse)));
-  if (sparse == nullptr) return nullptr;
+  if (sparse == nullptr) return kTfPofOutOfMemory;
   sparse->inputs = layer.inputs;
   sparse->outputs = layer.outputs;
-  bool stored = sparse->starts.Append(0);
-  for (int n = 0; n < layer.outputs && stored; ++n) {
-    stored = sparse->bias.Append(layer.CorrectedBias(n, kPanelFlip));
-    for (int k = 0; k < layer.inputs && stored; ++k) {
-      if (layer.row(n)[k] == 0) continue;
-      stored = sparse->inputs_of.Append(k) &&
-               sparse->weights.Append(layer.row(n)[k]);
-    }
-    stored = stored && sparse->starts.Append(sparse->weights.size);
+  TfPofStatus status = kTfPofOutOfMemory;
+  if (sparse->bias.Resize(layer.outputs) &&
+      sparse->starts.Resize(layer.outputs + 1)) {
+    status = PackUnits<SparsePart>(layer, sparse);
   }
-  if (!stored) {
+  if (status != kTfPofOk) {
     FreeSparseScalar(sparse);
-    return nullptr;
+    return status;
   }
-  return sparse;
+  *packed = sparse;
+  return kTfPofOk;
 }
 
 size_t SparseScalarBytes(const void* packed) {

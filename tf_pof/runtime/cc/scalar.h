@@ -7,14 +7,14 @@
 namespace tf_pof {
 
 // The oracle: rows times rows, as written in fully_connected.h.
-void* PackDenseScalar(const Layer& layer);
+TfPofStatus PackDenseScalar(const Layer& layer, void** packed);
 void FreeDenseScalar(void* packed);
 size_t DenseScalarBytes(const void* packed);
 void RunDenseScalar(const void* packed, const Epilogue& epilogue,
                     const Task& task);
 
 // Nonzeros times panels, for processors with no kernel of their own.
-void* PackSparseScalar(const Layer& layer);
+TfPofStatus PackSparseScalar(const Layer& layer, void** packed);
 void FreeSparseScalar(void* packed);
 size_t SparseScalarBytes(const void* packed);
 void RunSparseScalar(const void* packed, const Epilogue& epilogue,

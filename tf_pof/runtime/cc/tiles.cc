@@ -1,60 +1,100 @@
 #include "tiles.h"
 
+#include "unit_rows.h"
+
 namespace tf_pof {
 namespace {
 
-// Copies a tile; false if it has only zeros.
-bool ReadTile(const Layer& layer, int group, int block, int8_t* to) {
-  const int first = group * kTileOutputs;
-  const int outputs = Min(kTileOutputs, layer.outputs - first);
+constexpr int kTileBytes = kTileOutputs * kTileInputs;
+constexpr int kTilesAWord = kMaskBits / kTileInputs;
+constexpr int kGroups = kUnit / kTileOutputs;
+
+void CopyTile(const UnitRows& rows, int first, int block, int8_t* to) {
+  const int outputs = Min(kTileOutputs, rows.end - first);
   const int k = block * kTileInputs;
-  const int inputs = Min(kTileInputs, layer.inputs - k);
-  int any = 0;
+  const int inputs = Min(kTileInputs, rows.layer->inputs - k);
   for (int n = 0; n < outputs; ++n) {
-    const int8_t* from = layer.row(first + n) + k;
-    for (int i = 0; i < inputs; ++i) {
-      any |= from[i];
-      to[n * kTileInputs + i] = from[i];
-    }
+    memcpy(to + n * kTileInputs, rows.row(first + n) + k, inputs);
   }
-  return any != 0;
 }
 
-bool Pack(const Layer& layer, int shift, Tiles* packed) {
-  const int groups = CeilDiv(layer.outputs, kTileOutputs);
-  const int blocks = CeilDiv(layer.inputs, kTileInputs);
-  if (!packed->bias.Resize(groups * kTileOutputs)) return false;
-  for (int n = 0; n < layer.outputs; ++n) {
-    packed->bias.data[n] = layer.CorrectedBias(n, shift);
-  }
-  for (int group = 0; group < groups; ++group) {
-    if (!packed->starts.Append(packed->blocks.size)) return false;
-    for (int block = 0; block < blocks; ++block) {
-      int8_t tile[kTileOutputs * kTileInputs] = {};
-      if (!ReadTile(layer, group, block, tile)) continue;
-      const size_t at = packed->weights.size;
-      if (!packed->blocks.Append(block) ||
-          !packed->weights.Resize(at + sizeof(tile))) {
-        return false;
-      }
-      memcpy(packed->weights.data + at, tile, sizeof(tile));
+// Groups of 16 outputs of a unit.
+struct TilesPart {
+  Buffer<uint32_t> blocks;
+  Buffer<int8_t> weights;
+
+  // `starts` becomes the counts, shifted by one.
+  bool Pack(const UnitRows& rows, Tiles* packed) {
+    for (int n = rows.first; n < rows.end; ++n) {
+      packed->bias.data[n] = rows.CorrectedBias(n, packed->shift);
     }
+    for (int first = rows.first; first < rows.end; first += kTileOutputs) {
+      const size_t before = blocks.size;
+      for (int word = 0; word < rows.words; ++word) {
+        uint64_t any = 0;
+        for (int n = first; n < Min(first + kTileOutputs, rows.end); ++n) {
+          any |= rows.mask(n)[word];
+        }
+        for (int i = 0; i < kTilesAWord; ++i) {
+          if ((any >> (i * kTileInputs) & 0xF) == 0) continue;
+          const int block = word * kTilesAWord + i;
+          const size_t at = weights.size;
+          if (!blocks.Append(block) || !weights.Resize(at + kTileBytes)) {
+            return false;
+          }
+          CopyTile(rows, first, block, weights.data + at);
+        }
+      }
+      packed->starts.data[first / kTileOutputs + 1] =
+          static_cast<uint32_t>(blocks.size - before);
+    }
+    return true;
   }
-  return packed->starts.Append(packed->blocks.size);
+
+  void Free() {
+    blocks.Free();
+    weights.Free();
+  }
+};
+
+bool Join(const TilesPart* parts, int units, Tiles* packed) {
+  const size_t groups = packed->starts.size - 1;
+  for (size_t i = 0; i < groups; ++i) {
+    packed->starts.data[i + 1] += packed->starts.data[i];
+  }
+  const size_t count = packed->starts.data[groups];
+  if (!packed->blocks.Resize(count) ||
+      !packed->weights.Resize(count * kTileBytes)) {
+    return false;
+  }
+  for (int unit = 0; unit < units; ++unit) {
+    const size_t at = packed->starts.data[unit * kGroups];
+    parts[unit].blocks.CopyTo(packed->blocks.data + at);
+    parts[unit].weights.CopyTo(packed->weights.data + at * kTileBytes);
+  }
+  return true;
 }
 
 }  // namespace
 
-void* PackTiles(const Layer& layer, int shift) {
-  auto* packed = static_cast<Tiles*>(calloc(1, sizeof(Tiles)));
-  if (packed == nullptr) return nullptr;
-  packed->inputs = layer.inputs;
-  packed->outputs = layer.outputs;
-  if (!Pack(layer, shift, packed)) {
-    FreeTiles(packed);
-    return nullptr;
+TfPofStatus PackTiles(const Layer& layer, int shift, void** packed) {
+  auto* tiles = static_cast<Tiles*>(calloc(1, sizeof(Tiles)));
+  if (tiles == nullptr) return kTfPofOutOfMemory;
+  tiles->inputs = layer.inputs;
+  tiles->outputs = layer.outputs;
+  tiles->shift = shift;
+  const int groups = CeilDiv(layer.outputs, kTileOutputs);
+  TfPofStatus status = kTfPofOutOfMemory;
+  if (tiles->bias.Resize(groups * kTileOutputs) &&
+      tiles->starts.Resize(groups + 1)) {
+    status = PackUnits<TilesPart>(layer, tiles);
   }
-  return packed;
+  if (status != kTfPofOk) {
+    FreeTiles(tiles);
+    return status;
+  }
+  *packed = tiles;
+  return kTfPofOk;
 }
 
 void FreeTiles(void* packed) {

@@ -14,6 +14,7 @@ inline constexpr int kTileInputs = 4;
 struct Tiles {
   int inputs;
   int outputs;
+  int shift;
   Buffer<int32_t> bias;     // corrected, of whole groups of 16 outputs
   Buffer<uint32_t> starts;  // [groups + 1], into the two below
   Buffer<uint32_t> blocks;  // first input / 4
@@ -21,7 +22,7 @@ struct Tiles {
 };
 
 // `shift` is what the kernel's inputs have added.
-void* PackTiles(const Layer& layer, int shift);
+TfPofStatus PackTiles(const Layer& layer, int shift, void** packed);
 void FreeTiles(void* packed);
 size_t TilesBytes(const void* packed);
 

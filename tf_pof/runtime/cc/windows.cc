@@ -1,5 +1,6 @@
 #include "windows.h"
 
+#include "unit_rows.h"
 #include "window_cover.h"
 
 namespace tf_pof {
@@ -11,28 +12,23 @@ int SecondWindow(int window, int input_in_window, int windows) {
   return ((window - lane) % windows + windows) % windows;
 }
 
-// Which outputs share a group: in each tile a group needs at least the steps
-// of its fullest output, so outputs are brought together that are alike.
+// Which outputs of a unit share a group: in each tile a group needs at least
+// the steps of its fullest output, so outputs are brought together that are
+// alike.
 class Order {
  public:
-  Order(const Layer& layer, const Windows& packed)
-      : layer_(layer),
-        tiles_(packed.tiles),
-        tile_inputs_(packed.windows * kWindow) {}
+  Order(const UnitRows& rows, const Windows& packed)
+      : rows_(rows), tiles_(packed.tiles), windows_(packed.windows) {}
 
-  // Fills `order` with outputs by lane, kept inside units.
-  bool Find(Buffer<int32_t>* order) {
-    bool stored =
-        order->Resize(layer_.outputs) &&
-        counts_.Resize(static_cast<size_t>(layer_.outputs) * tiles_) &&
-        starts_.Resize(layer_.inputs + 2);
+  // Fills `order` with outputs by lane.
+  bool Find(int32_t order[kUnit]) {
+    const int count = rows_.end - rows_.first;
+    const bool stored = counts_.Resize(static_cast<size_t>(count) * tiles_) &&
+                        starts_.Resize(rows_.layer->inputs + 2);
     if (stored) {
       CountNonzeros();
-      for (int first = 0; first < layer_.outputs; first += kUnit) {
-        const int count = Min(kUnit, layer_.outputs - first);
-        Sort(first, count, order->data + first);
-        if (tiles_ > 1) Swap(count, order->data + first);
-      }
+      Sort(order);
+      if (tiles_ > 1) Swap(count, order);
     }
     counts_.Free();
     starts_.Free();
@@ -41,16 +37,15 @@ class Order {
 
  private:
   void CountNonzeros() {
-    for (int n = 0; n < layer_.outputs; ++n) {
-      const int8_t* w = layer_.row(n);
-      for (int k = 0; k < layer_.inputs; ++k) {
-        counts(n)[k / tile_inputs_] += w[k] != 0;
+    for (int n = rows_.first; n < rows_.end; ++n) {
+      for (int word = 0; word < rows_.words; ++word) {
+        counts(n)[word / windows_] += CountOnes(rows_.mask(n)[word]);
       }
     }
   }
 
   int32_t* counts(int n) {
-    return counts_.data + static_cast<size_t>(n) * tiles_;
+    return counts_.data + static_cast<size_t>(n - rows_.first) * tiles_;
   }
 
   int Total(int n) {
@@ -60,16 +55,16 @@ class Order {
   }
 
   // By all nonzeros, most first; equal ones keep their order.
-  void Sort(int first, int count, int32_t* order) {
-    memset(starts_.data, 0, starts_.bytes());
-    for (int n = first; n < first + count; ++n) {
-      ++starts_.data[layer_.inputs - Total(n) + 1];
+  void Sort(int32_t* order) {
+    const int inputs = rows_.layer->inputs;
+    for (int n = rows_.first; n < rows_.end; ++n) {
+      ++starts_.data[inputs - Total(n) + 1];
     }
-    for (int i = 1; i <= layer_.inputs + 1; ++i) {
+    for (int i = 1; i <= inputs + 1; ++i) {
       starts_.data[i] += starts_.data[i - 1];
     }
-    for (int n = first; n < first + count; ++n) {
-      order[starts_.data[layer_.inputs - Total(n)]++] = n;
+    for (int n = rows_.first; n < rows_.end; ++n) {
+      order[starts_.data[inputs - Total(n)]++] = n;
     }
   }
 
@@ -113,173 +108,172 @@ class Order {
 
   // In 256 outputs more bring less than 1 % of the steps.
   static constexpr int kSwaps = 20000;
-  const Layer& layer_;
+  const UnitRows& rows_;
   const int tiles_;
-  const int tile_inputs_;
-  Buffer<int32_t> counts_ = {};   // [outputs, tiles]
+  const int windows_;
+  Buffer<int32_t> counts_ = {};   // [outputs of the unit, tiles]
   Buffer<uint32_t> starts_ = {};  // of the sort
 };
 
-// The steps of one group in one tile.
-struct PackedGroup {
+constexpr int kGroups = kUnit / kLanes;
+
+// The steps of a unit, by tiles, then groups.
+struct WindowsPart {
   Buffer<uint16_t> windows;
   Buffer<WindowStep> steps;
+  Buffer<size_t> starts;  // of each group, and the end
+
+  bool Pack(const UnitRows& rows, Windows* packed) {
+    int32_t order[kUnit];
+    if (!Order(rows, *packed).Find(order)) return false;
+    FillLanes(rows, order, packed);
+    const int count = rows.end - rows.first;
+    for (int tile = 0; tile < packed->tiles; ++tile) {
+      for (int lane = 0; lane < count; lane += kLanes) {
+        if (!starts.Append(steps.size) ||
+            !PackGroup(rows, *packed, tile, order + lane,
+                       Min(kLanes, count - lane))) {
+          return false;
+        }
+      }
+    }
+    return starts.Append(steps.size);
+  }
+
+  static void FillLanes(const UnitRows& rows, const int32_t order[kUnit],
+                        Windows* packed) {
+    for (int i = 0; i < rows.end - rows.first; ++i) {
+      const int n = order[i];
+      packed->bias.data[rows.first + i] = rows.CorrectedBias(n, 128);
+      packed->scales.data[rows.first + i] = rows.layer->scales[n];
+      packed->lane_bytes.data[n] = LaneByte(i / kLanes, i % kLanes);
+    }
+  }
+
+  bool PackGroup(const UnitRows& rows, const Windows& p, int tile,
+                 const int32_t* outputs, int lanes) {
+    const int first = tile * p.windows;
+    const int used = Min(p.windows, rows.words - first);
+    GroupCover cover;
+    cover.Clear(p.windows, lanes);
+    for (int lane = 0; lane < lanes; ++lane) {
+      for (int a = 0; a < used; ++a) {
+        for (uint64_t bits = rows.mask(outputs[lane])[first + a]; bits != 0;
+             bits &= bits - 1) {
+          const int pick = __builtin_ctzll(bits);
+          cover.Add(lane, a, SecondWindow(a, pick, p.windows));
+        }
+      }
+    }
+    cover.Solve();
+
+    size_t first_step[kNodes];
+    size_t end = steps.size;
+    for (int node = 0; node < kNodes; ++node) {
+      first_step[node] = end;
+      end += cover.steps[node];
+    }
+    if (!windows.Resize(end) || !steps.Resize(end)) return false;
+    for (int node = 0; node < kNodes; ++node) {
+      const int window =
+          node < kMaxWindows ? node : node - kMaxWindows + p.windows;
+      for (int i = 0; i < cover.steps[node]; ++i) {
+        windows.data[first_step[node] + i] = static_cast<uint16_t>(window);
+      }
+    }
+    for (int lane = 0; lane < lanes; ++lane) {
+      const int n = outputs[lane];
+      EmitLane(cover.lane[lane], lane, rows.mask(n) + first,
+               rows.row(n) + first * kWindow, p.windows, used, first_step);
+    }
+    return true;
+  }
+
+  // Writes a lane's nonzeros to the places that were chosen for them.
+  void EmitLane(const LaneCover& cover, int lane, const uint64_t* masks,
+                const int8_t* weights, int count, int used,
+                const size_t first_step[kNodes]) {
+    uint8_t left[kMaxWindows][kMaxWindows];
+    memcpy(left, cover.placed[0], sizeof(left));
+    int taken[kNodes] = {};
+    for (int a = 0; a < used; ++a) {
+      for (uint64_t bits = masks[a]; bits != 0; bits &= bits - 1) {
+        const int pick = __builtin_ctzll(bits);
+        const int b = SecondWindow(a, pick, count);
+        int node = kMaxWindows + b;
+        if (left[a][b] > 0) {
+          --left[a][b];
+          node = a;
+        }
+        WindowStep& step = steps.data[first_step[node] + taken[node] / kPicks];
+        const int at = lane * kPicks + taken[node] % kPicks;
+        step.picks[at] = static_cast<uint8_t>(pick);
+        step.weights[at] = weights[a * kWindow + pick];
+        ++taken[node];
+      }
+    }
+  }
+
+  void Free() {
+    windows.Free();
+    steps.Free();
+    starts.Free();
+  }
 };
 
-struct Packer {
-  const Layer* layer;
-  Windows* packed;
-  const int32_t* order;  // outputs by lane
-  PackedGroup* groups;   // [tiles * groups]
-  int32_t failed;        // atomic: out of memory
-};
-
-// Writes a lane's nonzeros to the places that were chosen for them.
-void EmitLane(const Packer& packer, const GroupCover& cover, int lane,
-              int output, int tile, const int first_step[kNodes],
-              WindowStep* steps) {
-  const Windows& p = *packer.packed;
-  const int begin = tile * p.windows * kWindow;
-  const int end = Min(begin + p.windows * kWindow, p.inputs);
-  const int8_t* w = packer.layer->row(output);
-  uint8_t left[kMaxWindows][kMaxWindows];
-  memcpy(left, cover.lane[lane].placed[0], sizeof(left));
-  int used[kNodes] = {};
-  for (int k = begin; k < end; ++k) {
-    if (w[k] == 0) continue;
-    const int a = (k - begin) / kWindow;
-    const int pick = (k - begin) % kWindow;
-    const int b = SecondWindow(a, pick, p.windows);
-    int node = kMaxWindows + b;
-    if (left[a][b] > 0) {
-      --left[a][b];
-      node = a;
-    }
-    WindowStep& step = steps[first_step[node] + used[node] / kPicks];
-    const int at = lane * kPicks + used[node] % kPicks;
-    step.picks[at] = static_cast<uint8_t>(pick);
-    step.weights[at] = w[k];
-    ++used[node];
-  }
-}
-
-void PackGroup(void* context, int32_t index, int32_t) {
-  auto& packer = *static_cast<Packer*>(context);
-  const Windows& p = *packer.packed;
-  PackedGroup& result = packer.groups[index];
-  const int tile = index / p.groups;
-  const int first = index % p.groups * kLanes;
-  const int lanes = Min(kLanes, p.outputs - first);
-  const int begin = tile * p.windows * kWindow;
-  const int end = Min(begin + p.windows * kWindow, p.inputs);
-
-  GroupCover cover;
-  cover.Clear(p.windows, lanes);
-  for (int lane = 0; lane < lanes; ++lane) {
-    const int8_t* w = packer.layer->row(packer.order[first + lane]);
-    for (int k = begin; k < end; ++k) {
-      if (w[k] == 0) continue;
-      const int a = (k - begin) / kWindow;
-      cover.Add(lane, a, SecondWindow(a, (k - begin) % kWindow, p.windows));
-    }
-  }
-  cover.Solve();
-
-  int first_step[kNodes];
-  int count = 0;
-  for (int node = 0; node < kNodes; ++node) {
-    first_step[node] = count;
-    count += cover.steps[node];
-  }
-  if (!result.windows.Resize(count) || !result.steps.Resize(count)) {
-    __atomic_store_n(&packer.failed, 1, __ATOMIC_RELAXED);
-    return;
-  }
-  for (int node = 0; node < kNodes; ++node) {
-    const int window =
-        node < kMaxWindows ? node : node - kMaxWindows + p.windows;
-    for (int i = 0; i < cover.steps[node]; ++i) {
-      result.windows.data[first_step[node] + i] = static_cast<uint16_t>(window);
-    }
-  }
-  for (int lane = 0; lane < lanes; ++lane) {
-    EmitLane(packer, cover, lane, packer.order[first + lane], tile, first_step,
-             result.steps.data);
-  }
-}
-
-bool FillLanes(const Layer& layer, const int32_t* order, Windows* packed) {
-  if (!packed->lane_bytes.Resize(CeilDiv(layer.outputs, 64) * 64) ||
-      !packed->bias.Resize(packed->groups * kLanes) ||
-      !packed->scales.Resize(packed->groups * kLanes)) {
+// By tiles, then groups of the layer.
+bool Join(const WindowsPart* parts, int units, Windows* packed) {
+  size_t total = 0;
+  for (int unit = 0; unit < units; ++unit) total += parts[unit].steps.size;
+  if (!packed->steps.Resize(total) || !packed->step_windows.Resize(total)) {
     return false;
   }
-  for (int i = 0; i < layer.outputs; ++i) {
-    const int n = order[i];
-    packed->bias.data[i] = layer.CorrectedBias(n, 128);
-    packed->scales.data[i] = layer.scales[n];
-    packed->lane_bytes.data[n] = LaneByte(i % kUnit / kLanes, i % kLanes);
-  }
-  return true;
-}
-
-// Joins the groups' steps, freeing each.
-bool Join(PackedGroup* groups, int count, Windows* packed) {
-  size_t total = 0;
-  for (int i = 0; i < count; ++i) total += groups[i].steps.size;
-  bool stored = packed->steps.Resize(total) &&
-                packed->step_windows.Resize(total) &&
-                packed->first_step.Resize(count + 1);
   size_t at = 0;
-  for (int i = 0; i < count && stored; ++i) {
-    packed->first_step.data[i] = static_cast<uint32_t>(at);
-    if (groups[i].steps.size == 0) continue;
-    memcpy(packed->steps.data + at, groups[i].steps.data,
-           groups[i].steps.bytes());
-    memcpy(packed->step_windows.data + at, groups[i].windows.data,
-           groups[i].windows.bytes());
-    at += groups[i].steps.size;
+  for (int tile = 0; tile < packed->tiles; ++tile) {
+    for (int unit = 0; unit < units; ++unit) {
+      const WindowsPart& part = parts[unit];
+      const int first = unit * kGroups;
+      const int groups = Min(kGroups, packed->groups - first);
+      const size_t* starts = part.starts.data + tile * groups;
+      uint32_t* to = packed->first_step.data + tile * packed->groups + first;
+      for (int i = 0; i < groups; ++i) {
+        to[i] = static_cast<uint32_t>(at + starts[i] - starts[0]);
+      }
+      part.windows.CopyTo(packed->step_windows.data + at, starts[0],
+                          starts[groups]);
+      at +=
+          part.steps.CopyTo(packed->steps.data + at, starts[0], starts[groups]);
+    }
   }
-  if (stored) packed->first_step.data[count] = static_cast<uint32_t>(at);
-  return stored;
-}
-
-bool Pack(const Layer& layer, Windows* packed) {
-  Buffer<int32_t> order = {};
-  Buffer<PackedGroup> groups = {};
-  const int count = packed->tiles * packed->groups;
-  bool stored = Order(layer, *packed).Find(&order) && groups.Resize(count) &&
-                FillLanes(layer, order.data, packed);
-  if (stored) {
-    Packer packer = {&layer, packed, order.data, groups.data, 0};
-    TfPofThreadPoolRun(layer.pool, count, PackGroup, &packer);
-    stored = packer.failed == 0 && Join(groups.data, count, packed);
-  }
-  for (size_t i = 0; i < groups.size; ++i) {
-    groups.data[i].windows.Free();
-    groups.data[i].steps.Free();
-  }
-  groups.Free();
-  order.Free();
-  return stored;
+  packed->first_step.data[packed->first_step.size - 1] =
+      static_cast<uint32_t>(at);
+  return true;
 }
 
 }  // namespace
 
-void* PackWindows(const Layer& layer) {
-  auto* packed = static_cast<Windows*>(calloc(1, sizeof(Windows)));
-  if (packed == nullptr) return nullptr;
-  packed->inputs = layer.inputs;
-  packed->outputs = layer.outputs;
-  packed->groups = CeilDiv(layer.outputs, kLanes);
+TfPofStatus PackWindows(const Layer& layer, void** packed) {
+  auto* p = static_cast<Windows*>(calloc(1, sizeof(Windows)));
+  if (p == nullptr) return kTfPofOutOfMemory;
+  p->inputs = layer.inputs;
+  p->outputs = layer.outputs;
+  p->groups = CeilDiv(layer.outputs, kLanes);
   const int windows = CeilDiv(layer.inputs, kWindow);
-  packed->tiles = CeilDiv(windows, kMaxWindows);
-  packed->windows = CeilDiv(windows, packed->tiles);
-  if (!Pack(layer, packed)) {
-    FreeWindows(packed);
-    return nullptr;
+  p->tiles = CeilDiv(windows, kMaxWindows);
+  p->windows = CeilDiv(windows, p->tiles);
+  TfPofStatus status = kTfPofOutOfMemory;
+  if (p->lane_bytes.Resize(CeilDiv(layer.outputs, 64) * 64) &&
+      p->bias.Resize(p->groups * kLanes) &&
+      p->scales.Resize(p->groups * kLanes) &&
+      p->first_step.Resize(static_cast<size_t>(p->tiles) * p->groups + 1)) {
+    status = PackUnits<WindowsPart>(layer, p);
   }
-  return packed;
+  if (status != kTfPofOk) {
+    FreeWindows(p);
+    return status;
+  }
+  *packed = p;
+  return kTfPofOk;
 }
 
 void FreeWindows(void* packed) {

@@ -52,7 +52,7 @@ static inline uint8_t LaneByte(int group, int lane) {
                               lane % 4);
 }
 
-void* PackWindows(const Layer& layer);
+TfPofStatus PackWindows(const Layer& layer, void** packed);
 void FreeWindows(void* packed);
 size_t WindowsBytes(const void* packed);
 

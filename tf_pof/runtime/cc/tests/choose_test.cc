@@ -7,25 +7,34 @@
 
 namespace {
 
+using tf_pof::Isa;
 using tf_pof::Layer;
 using tf_pof::WeightCounts;
 
 constexpr int kInputs = 1100;
 constexpr int kOutputs = 37;
 
+Layer LayerOf(int inputs, int outputs, const int8_t* weights) {
+  Layer layer = {};
+  layer.inputs = inputs;
+  layer.outputs = outputs;
+  layer.weights = weights;
+  return layer;
+}
+
 void TestCounts() {
   auto* weights = Allocate<int8_t>(kInputs * kOutputs);
   memset(weights, 0, kInputs * kOutputs);
-  const Layer layer = {kInputs, kOutputs, weights, nullptr,
-                       nullptr, 0,        nullptr};
-  WeightCounts counts = tf_pof::CountWeights(layer);
+  const Layer layer = LayerOf(kInputs, kOutputs, weights);
+  WeightCounts counts;
+  CHECK(tf_pof::CountWeights(layer, &counts) == kTfPofOk, "counts");
   CHECK(counts.nonzeros == 0 && counts.quads[0] == 0 && counts.tiles == 0,
         "no weights");
   // Five in output 0, one of them also in output 1; the last corner alone.
   for (int k : {0, 1, 5, 8, 500}) weights[k] = 1;
   weights[kInputs + 8] = -1;
   weights[kInputs * kOutputs - 1] = -128;
-  counts = tf_pof::CountWeights(layer);
+  CHECK(tf_pof::CountWeights(layer, &counts) == kTfPofOk, "counts");
   CHECK(counts.nonzeros == 7, "%g", counts.nonzeros);
   CHECK(counts.quads[0] == 2 + 1 + 1, "%g", counts.quads[0]);
   CHECK(counts.quads[1] == 2 + 1, "%g", counts.quads[1]);
@@ -36,7 +45,7 @@ void TestCounts() {
 }
 
 // The kernel for 768 x 768 weights kept whole in blocks of rows x columns.
-const char* Chosen(int rows, int columns, double density, int tokens) {
+const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
   constexpr int kSize = 768;
   static int8_t weights[kSize * kSize];
   Random random = {1};
@@ -48,8 +57,11 @@ const char* Chosen(int rows, int columns, double density, int tokens) {
       }
     }
   }
-  const Layer layer = {kSize, kSize, weights, nullptr, nullptr, 0, nullptr};
-  return tf_pof::ChooseKernel(layer, tokens)->name;
+  const tf_pof::Kernel* kernel;
+  CHECK(tf_pof::ChooseKernel(LayerOf(kSize, kSize, weights), tokens, isa,
+                             &kernel) == kTfPofOk,
+        "choice");
+  return kernel->name;
 }
 
 void TestChoice() {
@@ -59,6 +71,7 @@ void TestChoice() {
     int rows, columns;
     double density;
     int tokens;
+    Isa isa = tf_pof::kBestIsa;
   } cases[] = {
       {"16x4_tiles_avx512vnni", 1, 1, 1.0, 128},
       {"1x1_windows_avx512vnni", 1, 1, 0.1, 128},
@@ -68,9 +81,11 @@ void TestChoice() {
       {"1x1_interleave_avx512vnni", 1, 1, 0.04, 128},
       {"4x1_interleave_avx512vnni", 4, 1, 0.1, 128},
       {"2x1_interleave_avx512vnni", 2, 1, 0.1, 128},
+      {"1x1_interleave_avx2", 4, 1, 0.1, 128, Isa::kAvx2},
+      {"1x1_scalar", 1, 1, 0.1, 128, Isa::kAny},
   };
   for (const auto& c : cases) {
-    const char* chosen = Chosen(c.rows, c.columns, c.density, c.tokens);
+    const char* chosen = Chosen(c.rows, c.columns, c.density, c.tokens, c.isa);
     CHECK(strcmp(chosen, c.kernel) == 0, "%s instead of %s", chosen, c.kernel);
   }
 }
