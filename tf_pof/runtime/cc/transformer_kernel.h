@@ -1,0 +1,86 @@
+// What an instruction set's transformer kernels are, and the table of them.
+#ifndef TF_POF_RUNTIME_CC_TRANSFORMER_KERNEL_H_
+#define TF_POF_RUNTIME_CC_TRANSFORMER_KERNEL_H_
+
+#include "kernel.h"
+#include "transformer.h"
+
+namespace tf_pof {
+
+inline constexpr int kMaxChannels = 8192;
+inline constexpr int kMaxHeadSize = 32768;
+inline constexpr int kMaxTables = 4;
+// Queries that are worked on together; parts of a head begin at multiples.
+inline constexpr int kQueryRows = 12;
+
+// Some queries of one head of one sequence.
+struct AttentionTask {
+  const TfPofAttentionParams* params;
+  int sequence;
+  // The head's channels of the sequence's first token.
+  const int8_t* query;
+  const int8_t* key;
+  const int8_t* value;
+  int8_t* output;
+  const float* mask;  // [sequence] or null
+  int query_begin;
+  int query_end;
+  bool packed;       // the last task with this scratch had the same head
+  uint8_t* scratch;  // that of PlanAttention(), aligned to a cache line
+};
+
+// Rows to normalize.
+struct NormTask {
+  const TfPofLayerNormParams* params;
+  int begin;
+  int end;
+  float* output;      // or null
+  int8_t* quantized;  // or null
+  // Sums of these, null for those that are not there.
+  const float* residual;
+  const float* float_x;
+  const int8_t* x;
+  // Or of these.
+  const TfPofTable* tables;
+  const int32_t* const* ids;
+  int num_tables;
+  int sequence;
+};
+
+// The name says the instructions. All give the same bits.
+struct TransformerKernel {
+  const char* name;
+  Isa isa;
+  void (*attention)(const AttentionTask& task);
+  void (*layer_norm)(const NormTask& task);
+  void (*embeddings)(const NormTask& task);
+  void (*quantize)(const float* input, size_t count,
+                   const TfPofQuantization& quantization, int8_t* output);
+  void (*dequantize)(const int8_t* input, size_t count,
+                     const TfPofQuantization& quantization, float* output);
+};
+
+// transformer_<instructions>.cc
+extern const TransformerKernel kTransformerScalar;
+
+// All that were compiled, the oracle first and the fastest last.
+extern const TransformerKernel* const kTransformerKernels[];
+extern const int kNumTransformerKernels;
+
+// The fastest of this processor.
+const TransformerKernel& BestTransformerKernel();
+
+// The public functions with a kernel of one's choice.
+TfPofStatus RunAttention(const TransformerKernel& kernel,
+                         const TfPofAttentionParams* params, int32_t batch,
+                         int32_t sequence, const int8_t* query,
+                         const int8_t* key, const int8_t* value,
+                         const float* mask, int8_t* output, void* workspace,
+                         TfPofThreadPool* pool);
+// Takes a task that lacks only `begin` and `end`.
+TfPofStatus RunNorm(const TransformerKernel& kernel, NormTask task,
+                    int32_t tokens, TfPofThreadPool* pool);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_TRANSFORMER_KERNEL_H_

@@ -1,0 +1,18 @@
+// The table of transformer kernels: dispatch and tests are driven by it.
+#include "transformer_kernel.h"
+
+namespace tf_pof {
+
+const TransformerKernel* const kTransformerKernels[] = {
+    &kTransformerScalar,
+};
+const int kNumTransformerKernels =
+    sizeof(kTransformerKernels) / sizeof(kTransformerKernels[0]);
+
+const TransformerKernel& BestTransformerKernel() {
+  int best = kNumTransformerKernels - 1;
+  while (!Supported(kTransformerKernels[best]->isa)) --best;
+  return *kTransformerKernels[best];
+}
+
+}  // namespace tf_pof
