@@ -1,5 +1,4 @@
-// Attention of one head over the vectors of one instruction set. Included
-// after the header that defines Vector.
+// Attention of one head over the vectors of one instruction set.
 //
 // Keys and values are packed once a head; then each block of kQueryRows
 // queries takes four steps in L1: integer scores, their softmax as 15-bit

@@ -1,5 +1,4 @@
-// Layer norm over the vectors of one instruction set. Included after the
-// header that defines Vector.
+// Layer norm over the vectors of one instruction set.
 #ifndef TF_POF_RUNTIME_CC_LAYER_NORM_VECTOR_H_
 #define TF_POF_RUNTIME_CC_LAYER_NORM_VECTOR_H_
 

@@ -1,9 +1,11 @@
-// Quantize and dequantize over the vectors of one instruction set. Included
-// after the header that defines Vector.
+// Quantize and dequantize over the vectors of one instruction set,
+// that of the header TF_POF_VECTOR.
 #ifndef TF_POF_RUNTIME_CC_QUANTIZE_VECTOR_H_
 #define TF_POF_RUNTIME_CC_QUANTIZE_VECTOR_H_
 
 #include <string.h>
+
+#include TF_POF_VECTOR
 
 #include "transformer.h"
 

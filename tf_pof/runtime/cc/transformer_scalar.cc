@@ -1,8 +1,7 @@
 // The oracle: plain C++.
+#define TF_POF_VECTOR "vector_scalar.h"
 #include "attention_vector.h"
 #include "layer_norm_vector.h"
-#include "quantize_vector.h"
-#include "vector_scalar.h"
 
 namespace tf_pof {
 
