@@ -46,6 +46,12 @@ flags.DEFINE_bool(
     "Whether the vocabulary is of lower-cased text; by default as the model's "
     "tokenizer_config.json says, else true.",
 )
+flags.DEFINE_bool(
+    "delegate",
+    False,
+    "Whether tf_pof's delegate computes the layers of a .tflite that it is "
+    "faster at, and all that no other runtime has; else LiteRT computes all.",
+)
 task_flags.define()
 
 
@@ -65,8 +71,18 @@ def main(argv):
             "--precision is of models in Keras; a .tflite computes as it was "
             "exported: leave the flag out."
         )
+    if FLAGS.delegate and not is_file:
+        raise app.UsageError(
+            "--delegate is of a .tflite: leave the flag out, or export the "
+            "model with bin/export_tflite."
+        )
     if is_file:
+        from tf_pof import runtime
         from tf_pof.export import evaluation
+
+        if FLAGS.delegate:
+            threads = os.cpu_count() or 1
+            values["delegates"] = [runtime.delegate(threads)]
     else:
         from tf_pof.tasks import evaluation
 

@@ -7,6 +7,7 @@ import tempfile
 import types
 from typing import Any
 
+from ai_edge_litert import interpreter as litert
 import numpy as np
 import rich.console
 
@@ -21,6 +22,12 @@ class ScoredFile:
     Args:
         path: of a file of bin/export_tflite.
         folder: that the vocabulary of the file is unpacked to.
+        num_threads: that it computes with; by default all cores.
+        delegates: of LiteRT, see `LiteModel`.
+
+    Attributes besides those of `Scored`:
+        sequence_lengths: of its signatures, ascending.
+        task: what the file says of the task it was trained on.
 
     Raises:
         ValueError: if it is corrupt, of another program, without a task's
@@ -28,7 +35,13 @@ class ScoredFile:
         OSError: if it cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike, folder: str | os.PathLike):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        folder: str | os.PathLike,
+        num_threads: int | None = None,
+        delegates: Sequence[litert.Delegate] = (),
+    ):
         if not os.path.isfile(path):
             raise OSError(
                 f"There is no file {path}: export it with bin/export_tflite."
@@ -39,7 +52,8 @@ class ScoredFile:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         self._name = os.fspath(path)
-        self._lite = LiteModel(path, num_threads=os.cpu_count() or 1)
+        threads = num_threads or os.cpu_count() or 1
+        self._lite = LiteModel(path, threads, delegates)
         if details is None:
             raise ValueError(
                 f"{path} has no {metadata.DETAILS}, which says what it "
@@ -51,12 +65,13 @@ class ScoredFile:
                 f"{path} has no task head: fine-tune its model with "
                 "bin/finetune and export that."
             )
-        self.labels = details["labels"]
+        self.labels, self.task = details["labels"], details["task"]
         self.lowercase = details["lowercase"]
         self.config = types.SimpleNamespace(
             vocabulary_size=details["config"]["vocabulary_size"],
             max_sequence_length=self._lite.sequence_lengths[-1],
         )
+        self.sequence_lengths = self._lite.sequence_lengths
         self.vocab_file = None
         vocabulary = metadata.read(contents).get(metadata.VOCABULARY)
         if vocabulary is not None:
@@ -87,6 +102,7 @@ def run(
     batch_size: int = 32,
     vocab: str | None = None,
     lowercase: bool | None = None,
+    delegates: Sequence[litert.Delegate] = (),
 ) -> dict[str, dict[str, float]]:
     """Scores a .tflite, prints the metrics and writes predictions.
 
@@ -95,7 +111,7 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="tf_pof_") as folder:
         return evaluation.evaluate(
-            ScoredFile(path, folder),
+            ScoredFile(path, folder, delegates=delegates),
             path,
             options,
             console,

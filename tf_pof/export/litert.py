@@ -44,9 +44,11 @@ class LiteModel:
         num_threads: int = 1,
         delegates: Sequence[litert.Delegate] = (),
     ):
-        name = "The .tflite"
+        name, source = "The .tflite", {"model_content": model}
         if not isinstance(model, bytes):
+            # Mapped by LiteRT, so that weights are in memory once.
             name = os.fspath(model)
+            source = {"model_path": name}
             model = pathlib.Path(model).read_bytes()
         try:
             contents = flatbuffer.read(model)
@@ -65,7 +67,7 @@ class LiteModel:
         try:
             with quiet():
                 self._interpreter = litert.Interpreter(
-                    model_content=model,
+                    **source,
                     num_threads=num_threads,
                     experimental_delegates=list(delegates) or None,
                 )

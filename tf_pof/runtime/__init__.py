@@ -7,6 +7,9 @@ library with what is in this folder.
 import importlib
 
 _EXPORTS = {
+    "Interpreter": "tf_pof.runtime.interpreter",
+    "QuestionAnswerer": "tf_pof.runtime.text",
+    "TextClassifier": "tf_pof.runtime.text",
     "delegate": "tf_pof.runtime.library",
     "library_path": "tf_pof.runtime.library",
 }

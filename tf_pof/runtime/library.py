@@ -76,7 +76,8 @@ def delegate(
             path, {k: v for k, v in options.items() if v is not None}
         )
     except (ValueError, OSError, AttributeError) as error:
+        # The first line of LiteRT's own says no more than this.
+        *_, reason = str(error).splitlines() or ["it gives no reason"]
         raise ValueError(
-            f"The delegate {path} cannot be loaded: "
-            f"{' '.join(str(error).split()) or 'it gives no reason'}"
+            f"The delegate {path} cannot be loaded: {reason}"
         ) from None
