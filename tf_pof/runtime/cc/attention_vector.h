@@ -8,6 +8,7 @@
 #define TF_POF_RUNTIME_CC_ATTENTION_VECTOR_H_
 
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "attention.h"
@@ -37,13 +38,18 @@ TF_POF_INLINE void MultiplyTile(const uint8_t* shared, size_t shared_stride,
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sums[r][v] = Product::Zero();
   }
-  for (int g = 0; g < groups; ++g) {
+  for (int g = 0; g < groups; ++g, shared += 4, own += own_stride) {
+    typename Product::Own values[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      values[v] = Product::LoadOwn(own + v * 64);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+      const auto group = Product::LoadShared(shared + r * shared_stride);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        Product::Dot(&sums[r][v], shared + r * shared_stride + g * 4,
-                     own + g * own_stride + v * 64);
+        Product::Dot(group, values[v], &sums[r][v]);
       }
     }
   }

@@ -62,6 +62,11 @@ struct TransformerKernel {
 
 // transformer_<instructions>.cc
 extern const TransformerKernel kTransformerScalar;
+extern const TransformerKernel kTransformerAvx2;
+extern const TransformerKernel kTransformerAvxVnni;
+extern const TransformerKernel kTransformerAvx512;
+extern const TransformerKernel kTransformerNeon;
+extern const TransformerKernel kTransformerNeonDot;
 
 // All that were compiled, the oracle first and the fastest last.
 extern const TransformerKernel* const kTransformerKernels[];

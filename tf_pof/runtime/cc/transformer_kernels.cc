@@ -5,6 +5,9 @@ namespace tf_pof {
 
 const TransformerKernel* const kTransformerKernels[] = {
     &kTransformerScalar,
+#if defined(__x86_64__)
+    &kTransformerAvx512,
+#endif
 };
 const int kNumTransformerKernels =
     sizeof(kTransformerKernels) / sizeof(kTransformerKernels[0]);

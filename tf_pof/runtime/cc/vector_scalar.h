@@ -141,16 +141,31 @@ struct Vector {
     // What is added to queries.
     TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
 
+    struct Shared {
+      int16_t value[2];
+    };
+    struct Own {
+      int16_t value[32];
+    };
+
+    TF_POF_INLINE Shared LoadShared(const void* from) {
+      Shared group;
+      memcpy(&group, from, sizeof(group));
+      return group;
+    }
+    TF_POF_INLINE Own LoadOwn(const void* from) {
+      Own groups;
+      memcpy(&groups, from, sizeof(groups));
+      return groups;
+    }
     TF_POF_INLINE Sums Zero() { return SetInt(0); }
-    TF_POF_INLINE void Dot(Sums* sums, const void* shared, const void* own) {
-      int16_t a[2], b[32];
-      memcpy(a, shared, sizeof(a));
-      memcpy(b, own, sizeof(b));
+    // Wraps around.
+    TF_POF_INLINE void Dot(const Shared& a, const Own& b, Sums* sums) {
       for (int i = 0; i < 16; ++i) {
-        // Wraps around.
         sums->lane[i] = static_cast<int32_t>(
             static_cast<uint32_t>(sums->lane[i]) +
-            static_cast<uint32_t>(a[0] * b[2 * i] + a[1] * b[2 * i + 1]));
+            static_cast<uint32_t>(a.value[0] * b.value[2 * i] +
+                                  a.value[1] * b.value[2 * i + 1]));
       }
     }
     TF_POF_INLINE Int Total(const Sums& sums) { return sums; }

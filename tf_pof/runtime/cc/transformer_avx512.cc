@@ -1,0 +1,15 @@
+#define TF_POF_VECTOR "vector_avx512.h"
+#include "attention_vector.h"
+#include "layer_norm_vector.h"
+
+namespace tf_pof {
+
+const TransformerKernel kTransformerAvx512 = {"transformer_avx512vnni",
+                                              Isa::kAvx512Vnni,
+                                              Attention,
+                                              LayerNorm,
+                                              Embeddings,
+                                              Quantize,
+                                              Dequantize};
+
+}  // namespace tf_pof
