@@ -170,6 +170,91 @@ def test_encodings_are_applied_and_told(files, tmp_path, unconverted):
         LiteModel(packed)
 
 
+def test_a_file_that_does_not_decode_to_the_compared_one_is_refused(
+    files, tmp_path, unconverted, monkeypatch
+):
+    output = tmp_path / "packed.tflite"
+    encode = program.encodings.packed.packed_encoder.encode
+
+    def wrong(weights):
+        weights = weights.copy()
+        weights[0, 0] ^= 2
+        return encode(weights)
+
+    monkeypatch.setattr(
+        program.encodings.packed.packed_encoder, "encode", wrong
+    )
+    for parity in (True, False):
+        with pytest.raises(ValueError, match=r"decode .*kernel differs"):
+            run(files, "sparse", output, parity=parity, encoding="packed")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The files that went through the parity gate."""
+    found, check = [], program.parity.check
+
+    def record(model, contents, *arguments, **more):
+        found.append(contents)
+        return check(model, contents, *arguments, **more)
+
+    monkeypatch.setattr(program.parity, "check", record)
+    return found
+
+
+def test_the_gate_runs_a_sparse_file_itself(files, tmp_path, compared):
+    made = exported.sst2()
+    plain = tf_pof.load(
+        tiny.save_model(
+            tmp_path / "plain", made.vocab, head="classifier", num_layers=1
+        )
+    )
+    for layer in plain.layers:
+        if layer.name.endswith(("_intermediate", "_output")):
+            kernel = layer.kernel.numpy()
+            rows = np.arange(kernel.shape[1]) % 4 > 0
+            layer.kernel.assign(np.where(rows, 0, kernel))
+    model = quantization.quantize(plain)
+    inputs = made.data.features.inputs(np.arange(8), exported.LENGTH)
+    quantization.calibrate(model, [inputs])
+    tf_pof.save(model, tmp_path / "model")
+    output = tmp_path / "sparse.tflite"
+    result, _ = run(
+        tmp_path,
+        "model",
+        output,
+        sequence_lengths=(exported.LENGTH,),
+        encoding="tflite_1x16",
+        task=made.options,
+        parity_examples=8,
+    )
+    assert compared == [output.read_bytes()]
+    assert result["parity"]["agreement"] == 1
+    assert {row["encoding"] for row in result["size"]["tensors"]} == {
+        "dense",
+        "tflite_1x16",
+    }
+
+
+def test_the_gate_runs_what_packed_weights_decode_to(
+    files, tmp_path, unconverted, compared
+):
+    output = tmp_path / "packed.tflite"
+    run(
+        files,
+        "sparse",
+        output,
+        sequence_lengths=(exported.LENGTH,),
+        encoding="packed",
+        task=exported.sst2().options,
+        parity_examples=8,
+    )
+    (dense,) = compared
+    assert dense != output.read_bytes()
+    program.encodings.check(dense, output.read_bytes())
+
+
 def test_float_models_and_folders_are_refused(files, tmp_path):
     with pytest.raises(ValueError, match="not quantized.*finetune --qat"):
         run(files, "float", tmp_path / "model.tflite")

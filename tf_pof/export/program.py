@@ -96,10 +96,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     def progress(step):
         console.print(f"{step}.", soft_wrap=True)
 
-    contents = convert(model, lengths, settings.batch_size, progress)
-    found = None
-    if data is not None:
-        found = parity.check(model, contents, data, progress=progress)
+    dense = convert(model, lengths, settings.batch_size, progress)
     if settings.encoding != "dense":
         progress(f"Encoding as {settings.encoding}")
     about = metadata.About(
@@ -108,11 +105,17 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         settings.license,
     )
     contents = metadata.add(
-        encodings.apply(settings.encoding, contents),
+        encodings.apply(settings.encoding, dense),
         about,
         described,
         model.vocab_file,
     )
+    progress("Decoding the file")
+    encodings.check(dense, contents)
+    found = None
+    if data is not None:
+        runs = contents if settings.encoding in encodings.STOCK else dense
+        found = parity.check(model, runs, data, progress=progress)
     result = {
         "model": settings.model,
         "output": settings.output,

@@ -6,6 +6,9 @@ packed: our own compact form, for the tf_pof delegate.
 """
 
 from tf_pof.export.encodings import packed, tflite_1x16
+from tf_pof.export.encodings.check import check
+
+__all__ = ["NAMES", "STOCK", "apply", "check"]
 
 _ENCODINGS = {
     "dense": lambda contents: contents,
@@ -13,6 +16,8 @@ _ENCODINGS = {
     "packed": packed.pack,
 }
 NAMES = tuple(_ENCODINGS)
+# Those that LiteRT computes by itself.
+STOCK = ("dense", "tflite_1x16")
 
 
 def apply(name: str, model: bytes) -> bytes:

@@ -36,14 +36,12 @@ def pack(contents: bytes) -> bytes:
     model = flatbuffer.read(contents)
     code = len(model.operatorCodes)
     indices = {}
-    values = {}
     for matrix in weights.find(model):
         packed = packed_encoder.encode(matrix.values)
         if len(packed) > _MAX_SHARE * matrix.values.size:
             continue
         # Equal weights in buffers of their own become one.
         index = indices.setdefault(packed, matrix.buffer)
-        values[packed] = matrix.values
         model.buffers[matrix.buffer].data = None
         model.buffers[index].data = np.frombuffer(packed, np.uint8)
         for subgraph, tensor in matrix.places:
@@ -53,9 +51,6 @@ def pack(contents: bytes) -> bytes:
             "No weights in the model have enough zeros to be packed: use the "
             "encoding dense."
         )
-    again = packed_decoder.decode_all(list(values))
-    if not all(map(np.array_equal, again, values.values())):
-        raise ValueError("Packing the weights failed: please report it.")
     custom = schema.BuiltinOperator.CUSTOM
     model.operatorCodes.append(
         schema.OperatorCodeT(
@@ -103,6 +98,18 @@ def unpack(contents: bytes) -> bytes:
         ValueError: if the file or its packed weights are corrupt.
     """
     model = flatbuffer.read(contents)
+    return flatbuffer.write(model, contents) if decode(model) else contents
+
+
+def decode(model: schema.ModelT) -> bool:
+    """Makes packed weights dense again, in place.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        ValueError: if they are corrupt.
+    """
     sources = {}
     for subgraph in model.subgraphs:
         operators = [x for x in subgraph.operators if is_packed(model, x)]
@@ -132,13 +139,13 @@ def unpack(contents: bytes) -> bytes:
             x for x in subgraph.operators if not is_packed(model, x)
         ]
     if not sources:
-        return contents
+        return False
     dense = packed_decoder.decode_all(list(sources.values()))
     for buffer, values in zip(sources, dense):
         model.buffers[buffer].data = values.reshape(-1).view(np.uint8)
     if _is_code(model.operatorCodes[-1]):
         model.operatorCodes.pop()
-    return flatbuffer.write(model, contents)
+    return True
 
 
 def is_packed(model: schema.ModelT, operator: schema.OperatorT) -> bool:

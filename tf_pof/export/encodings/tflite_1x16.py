@@ -125,3 +125,63 @@ def _vector(values: np.ndarray):
     else:
         kind, vector, dtype = _VECTORS[-1]
     return kind, vector(values=values.astype(dtype))
+
+
+def decode(model: schema.ModelT) -> None:
+    """Makes sparse weights dense again, in place.
+
+    Raises:
+        ValueError: if they are not as `encode` writes them.
+    """
+    dense = {}
+    for subgraph in model.subgraphs:
+        for index, tensor in enumerate(subgraph.tensors):
+            if tensor.sparsity is None:
+                continue
+            codes = [
+                model.operatorCodes[x.opcodeIndex]
+                for x in weights.readers(subgraph, index)
+            ]
+            if any(code.version != _VERSION for code in codes):
+                raise ValueError(
+                    f"{tensor.name.decode()} is sparse, but not multiplied by "
+                    f"version {_VERSION} of the operator."
+                )
+            values = _expanded(tensor, model.buffers[tensor.buffer].data)
+            # Subgraphs share blocks, but each has its own indices.
+            if not np.array_equal(
+                values, dense.setdefault(tensor.buffer, values)
+            ):
+                raise ValueError(
+                    f"{tensor.name.decode()} is not the same in all subgraphs."
+                )
+            tensor.sparsity = None
+    for buffer, values in dense.items():
+        model.buffers[buffer].data = values.reshape(-1)
+
+
+def _expanded(tensor, data) -> np.ndarray:
+    """uint8 [out, in] of a sparse tensor."""
+    sparsity, (out, inputs) = tensor.sparsity, tensor.shape
+    try:
+        rows, columns, inside = sparsity.dimMetadata
+        segments = np.asarray(columns.arraySegments.values, np.int64)
+        across = np.asarray(columns.arrayIndices.values, np.int64)
+        down = np.repeat(np.arange(out), np.diff(segments))
+        blocks = np.zeros((out, inputs // _BLOCK, _BLOCK), np.uint8)
+        blocks[down, across] = data.reshape(-1, _BLOCK)
+        right = (
+            [rows.format, columns.format, inside.format] == [0, 1, 0]
+            and list(sparsity.traversalOrder) == [0, 1, 2]
+            and list(sparsity.blockMap) == [1]
+            and (rows.denseSize, inside.denseSize) == (out, _BLOCK)
+            and segments[0] == 0 <= across.min(initial=0)
+            and (np.diff(down << 32 | across) > 0).all()
+        )
+    except (AttributeError, IndexError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(
+            f"The blocks of {tensor.name.decode()} are not as they should be."
+        )
+    return blocks.reshape(out, inputs)
