@@ -8,225 +8,205 @@
 namespace tf_pof {
 namespace {
 
-// Takes one nonzero of cell (a, b) into account at a node, or away from it.
-void Put(LaneCover* lane, int side, int a, int b) {
-  const int node = side == 0 ? a : kMaxWindows + b;
-  const int other = side == 0 ? kMaxWindows + b : a;
-  ++lane->placed[side][a][b];
-  ++lane->load[node];
-  lane->moves[node] |= 1u << other;
-}
-
-void Take(LaneCover* lane, int side, int a, int b) {
-  const int node = side == 0 ? a : kMaxWindows + b;
-  const int other = side == 0 ? kMaxWindows + b : a;
-  --lane->load[node];
-  if (--lane->placed[side][a][b] == 0) lane->moves[node] &= ~(1u << other);
-}
-
-void Close(LaneCover* lane, int a, int b) {
-  --lane->open[a][b];
-  --lane->open_at[a];
-  --lane->open_at[kMaxWindows + b];
-  --lane->open_total;
-}
-
-// Moves one nonzero from its place at `from` to node `to`.
-void Move(LaneCover* lane, int from, int to) {
-  const int side = from < kMaxWindows ? 0 : 1;
-  const int a = side == 0 ? from : to;
-  const int b = (side == 0 ? to : from) - kMaxWindows;
-  Take(lane, side, a, b);
-  Put(lane, 1 - side, a, b);
-}
-
 int LowestBit(uint32_t bits) { return __builtin_ctz(bits); }
 
-// The open nonzeros that one more step at each node could place, at most 4:
-// those at nodes from which moves lead there. Paths that cross are counted
+void Put(LaneCover* lane, int node, int other) {
+  ++lane->placed[node][other % kSide];
+  lane->moves[node] |= 1u << other;
+  lane->from[other] |= 1u << node;
+}
+
+void Take(LaneCover* lane, int node, int other) {
+  if (--lane->placed[node][other % kSide] > 0) return;
+  lane->moves[node] &= ~(1u << other);
+  lane->from[other] &= ~(1u << node);
+}
+
+void Move(LaneCover* lane, int node, int to) {
+  Take(lane, node, to);
+  Put(lane, to, node);
+}
+
+// Changes a node's room.
+void AddRoom(LaneCover* lane, int node, int change) {
+  const int room = lane->room[node] + change;
+  const uint32_t bit = 1u << node;
+  lane->room[node] = static_cast<int8_t>(room);
+  lane->roomy = (lane->roomy & ~bit) | (room > 0 ? bit : 0);
+  lane->excess = (lane->excess & ~bit) | (room < 0 ? bit : 0);
+}
+
+// Searches breadth first from `start` along `edges` for a node of `goals`.
+// next[i] leads back from there to the start.
+int Search(const uint32_t edges[kNodes], int start, uint32_t goals,
+           uint8_t next[kNodes]) {
+  uint32_t reached = 1u << start;
+  uint32_t frontier = reached;
+  while (frontier != 0) {
+    uint32_t all = 0;
+    for (uint32_t bits = frontier; bits != 0; bits &= bits - 1) {
+      const int i = LowestBit(bits);
+      const uint32_t found = edges[i] & ~reached;
+      if ((found & goals) != 0) {
+        const int end = LowestBit(found & goals);
+        next[end] = static_cast<uint8_t>(i);
+        return end;
+      }
+      reached |= found;
+      all |= found;
+      for (uint32_t more = found; more != 0; more &= more - 1) {
+        next[LowestBit(more)] = static_cast<uint8_t>(i);
+      }
+    }
+    frontier = all;
+  }
+  return -1;
+}
+
+// Moves one nonzero's worth of load from a node to one with room.
+bool Push(LaneCover* lane, int node) {
+  uint8_t next[kNodes];
+  const int end = Search(lane->moves, node, lane->roomy, next);
+  if (end < 0) return false;
+  for (int i = end; i != node; i = next[i]) Move(lane, next[i], i);
+  AddRoom(lane, node, 1);
+  AddRoom(lane, end, -1);
+  return true;
+}
+
+// The same, to a node from one with too much.
+bool Pull(LaneCover* lane, int node) {
+  uint8_t next[kNodes];
+  const int end = Search(lane->from, node, lane->excess, next);
+  if (end < 0) return false;
+  for (int i = end; i != node; i = next[i]) Move(lane, i, next[i]);
+  AddRoom(lane, end, 1);
+  AddRoom(lane, node, -1);
+  return true;
+}
+
+// Values of all nodes, as vectors of 16.
+typedef uint32_t Vector __attribute__((vector_size(64)));
+union NodeValues {
+  Vector half[2];
+  uint32_t of[kNodes];
+};
+
+// Adds what one more step at each node could take off nodes with too much, at
+// most 4: from those from which moves lead there. Paths that cross are counted
 // twice, so this is an upper bound.
-void AddGains(const LaneCover& lane, int gains[kNodes]) {
-  uint32_t reach[kNodes];
-  for (int i = 0; i < kNodes; ++i) reach[i] = lane.moves[i] | 1u << i;
+void AddGains(const LaneCover& lane, NodeValues* gains) {
+  // Bit j of reach[i]: moves lead from i to j. Warshall's algorithm.
+  NodeValues reach;
+  for (int i = 0; i < kNodes; ++i) reach.of[i] = lane.moves[i] | 1u << i;
   for (int k = 0; k < kNodes; ++k) {
-    for (int i = 0; i < kNodes; ++i) {
-      if (reach[i] >> k & 1) reach[i] |= reach[k];
+    const uint32_t onwards = reach.of[k];
+    for (Vector& v : reach.half) v |= (0 - (v >> k & 1)) & onwards;
+  }
+  NodeValues found = {};
+  for (uint32_t bits = lane.excess; bits != 0; bits &= bits - 1) {
+    const int i = LowestBit(bits);
+    const uint32_t excess = -lane.room[i];
+    for (int j = 0; j < kNodes; ++j) {
+      found.of[j] += (reach.of[i] >> j & 1) * excess;
     }
   }
-  int found[kNodes] = {};
-  for (int i = 0; i < kNodes; ++i) {
-    if (lane.open_at[i] == 0) continue;
-    for (uint32_t bits = reach[i]; bits != 0; bits &= bits - 1) {
-      found[LowestBit(bits)] += lane.open_at[i];
-    }
+  for (int j = 0; j < kNodes; ++j) {
+    gains->of[j] += Min<uint32_t>(found.of[j], kPicks);
   }
-  for (int i = 0; i < kNodes; ++i) gains[i] += Min(found[i], kPicks);
 }
 
 }  // namespace
 
-void GroupCover::Clear(int new_windows, int new_lanes) {
+void GroupCover::Begin(int new_windows, int new_lanes, int most) {
   memset(this, 0, sizeof(*this));
   windows = new_windows;
   lanes = new_lanes;
+  // At least these many are needed, one in each window before two in any.
+  for (int i = 0; i < CeilDiv(most, kPicks); ++i) {
+    const int at = i % (2 * windows);
+    ++steps[at < windows ? at : at - windows + kSide];
+  }
+  for (int i = 0; i < lanes; ++i) {
+    for (int node = 0; node < kNodes; ++node) {
+      lane[i].room[node] = static_cast<int8_t>(kPicks * steps[node]);
+    }
+  }
 }
 
+// Places a nonzero where there is more room.
 void GroupCover::Add(int i, int a, int b) {
-  ++lane[i].open[a][b];
-  ++lane[i].open_at[a];
-  ++lane[i].open_at[kMaxWindows + b];
-  ++lane[i].open_total;
-}
-
-// Places open nonzeros at a node while it has room.
-void GroupCover::PlaceDirectly(LaneCover* cover, int node) {
-  for (int other = 0; other < windows && cover->open_at[node] > 0; ++other) {
-    const int side = node < kMaxWindows ? 0 : 1;
-    const int a = side == 0 ? node : other;
-    const int b = side == 0 ? other : node - kMaxWindows;
-    while (cover->open[a][b] > 0) {
-      if (cover->load[node] == kPicks * steps[node]) return;
-      Close(cover, a, b);
-      Put(cover, side, a, b);
-    }
-  }
-}
-
-// Places one open nonzero by moving others; false if none can be.
-bool GroupCover::Augment(LaneCover* cover) {
-  uint32_t room = 0;
-  for (int i = 0; i < kNodes; ++i) {
-    room |= static_cast<uint32_t>(cover->load[i] < kPicks * steps[i]) << i;
-  }
-  if (room == 0) return false;
-  // Breadth first from the nodes with room against the direction of moves;
-  // next[i] is where node i passes a nonzero on to.
-  int8_t next[kNodes];
-  uint32_t reached = room;
-  uint32_t frontier = room;
-  for (int i = 0; i < kNodes; ++i) next[i] = -1;
-  int start = -1;
-  while (start < 0 && frontier != 0) {
-    for (uint32_t bits = frontier; bits != 0; bits &= bits - 1) {
-      if (cover->open_at[LowestBit(bits)] > 0) start = LowestBit(bits);
-    }
-    uint32_t found = 0;
-    for (int i = 0; i < kNodes && start < 0; ++i) {
-      const uint32_t onwards = cover->moves[i] & frontier;
-      if ((reached >> i & 1) == 0 && onwards != 0) {
-        next[i] = static_cast<int8_t>(LowestBit(onwards));
-        found |= 1u << i;
-      }
-    }
-    reached |= found;
-    frontier = found;
-  }
-  if (start < 0) return false;
-  // From the far end, so that each node has room when it is given one.
-  int path[kNodes];
-  int length = 0;
-  for (int i = start; i >= 0; i = next[i]) path[length++] = i;
-  for (int i = length - 1; i > 0; --i) Move(cover, path[i - 1], path[i]);
-  for (int other = 0; other < windows; ++other) {
-    const int side = start < kMaxWindows ? 0 : 1;
-    const int a = side == 0 ? start : other;
-    const int b = side == 0 ? other : start - kMaxWindows;
-    if (cover->open[a][b] == 0) continue;
-    Close(cover, a, b);
-    Put(cover, side, a, b);
-    return true;
-  }
-  return false;
+  LaneCover* cover = &lane[i];
+  b += kSide;
+  const int node = cover->room[a] >= cover->room[b] ? a : b;
+  --cover->room[node];
+  Put(cover, node, a + b - node);
 }
 
 void GroupCover::AddStep(int node) {
   ++steps[node];
   for (int i = 0; i < lanes; ++i) {
-    if (lane[i].open_total == 0) continue;
-    PlaceDirectly(&lane[i], node);
-    while (lane[i].open_total > 0 && Augment(&lane[i])) {
+    LaneCover* cover = &lane[i];
+    AddRoom(cover, node, kPicks);
+    while (cover->excess != 0 && cover->room[node] > 0) {
+      if (!Pull(cover, node)) break;
     }
   }
 }
 
-int GroupCover::BestNode(bool moving) const {
-  int gains[kNodes] = {};
+int GroupCover::BestNode() const {
+  NodeValues gains = {};
   for (int i = 0; i < lanes; ++i) {
-    if (lane[i].open_total == 0) continue;
-    if (moving) {
-      AddGains(lane[i], gains);
-    } else {
-      for (int j = 0; j < kNodes; ++j) {
-        gains[j] += Min<int>(lane[i].open_at[j], kPicks);
-      }
-    }
+    if (lane[i].excess != 0) AddGains(lane[i], &gains);
   }
   int best = 0;
   for (int i = 1; i < kNodes; ++i) {
     // Fewer steps there already: more rows will find the window useful.
-    if (gains[i] > gains[best] ||
-        (gains[i] == gains[best] && steps[i] < steps[best])) {
+    if (gains.of[i] > gains.of[best] ||
+        (gains.of[i] == gains.of[best] && steps[i] < steps[best])) {
       best = i;
     }
   }
   return best;
 }
 
-int GroupCover::Open() const {
-  int open = 0;
-  for (int i = 0; i < lanes; ++i) open += lane[i].open_total;
-  return open;
-}
-
 // Takes a step from a node; false if what it held finds no other place.
 bool GroupCover::RemoveStep(int node) {
+  LaneCover before[kLanes];
   --steps[node];
-  const int side = node < kMaxWindows ? 0 : 1;
   for (int i = 0; i < lanes; ++i) {
-    LaneCover* cover = &lane[i];
-    for (int other = 0; other < windows; ++other) {
-      const int a = side == 0 ? node : other;
-      const int b = side == 0 ? other : node - kMaxWindows;
-      while (cover->load[node] > kPicks * steps[node] &&
-             cover->placed[side][a][b] > 0) {
-        Take(cover, side, a, b);
-        Add(i, a, b);
-      }
-    }
-    while (cover->open_total > 0) {
-      if (!Augment(cover)) return false;
+    before[i] = lane[i];
+    AddRoom(&lane[i], node, -kPicks);
+    while (lane[i].excess != 0) {
+      if (Push(&lane[i], node)) continue;
+      memcpy(lane, before, (i + 1) * sizeof(LaneCover));
+      ++steps[node];
+      return false;
     }
   }
   return true;
 }
 
-void GroupCover::RemoveSteps() {
-  GroupCover best = *this;
-  for (int node = 0; node < kNodes; ++node) {
-    while (steps[node] > 0 && RemoveStep(node)) best = *this;
-    *this = best;
-  }
-}
-
 void GroupCover::Solve() {
-  int most = 0;
-  for (int i = 0; i < lanes; ++i) most = Max(most, lane[i].open_total);
-  // Each window is worth this many steps at least: nonzeros are spread.
-  const int base =
-      static_cast<int>(0.85 * CeilDiv(most, kPicks)) / (2 * windows);
-  const int all = Open();
-  for (int side = 0; side < 2 && base > 0; ++side) {
-    for (int w = 0; w < windows; ++w) {
-      const int node = side * kMaxWindows + w;
-      steps[node] = base - 1;
-      AddStep(node);
+  for (int i = 0; i < lanes; ++i) {
+    LaneCover* cover = &lane[i];
+    for (int node = 0; node < kNodes; ++node) AddRoom(cover, node, 0);
+    for (uint32_t bits = cover->excess; bits != 0; bits &= bits - 1) {
+      const int node = LowestBit(bits);
+      while ((cover->excess >> node & 1) != 0 && Push(cover, node)) {
+      }
     }
   }
-  for (int open = Open(); open > 0; open = Open()) {
-    // What moving others would allow matters for the last ones only.
-    AddStep(BestNode(open < 0.35 * all));
+  for (;;) {
+    uint32_t excess = 0;
+    for (int i = 0; i < lanes; ++i) excess |= lane[i].excess;
+    if (excess == 0) break;
+    AddStep(BestNode());
   }
-  RemoveSteps();
+  for (int node = 0; node < kNodes; ++node) {
+    while (steps[node] > 0 && RemoveStep(node)) {
+    }
+  }
 }
 
 }  // namespace tf_pof

@@ -6,42 +6,42 @@
 
 namespace tf_pof {
 
-inline constexpr int kNodes = 2 * kMaxWindows;
+// A node is a window of one of the copies: of the first those below kSide.
+inline constexpr int kSide = 16;
+inline constexpr int kNodes = 2 * kSide;
 
-// The nonzeros of one output in one tile. A cell (a, b) holds those in window
-// a of the first copy and window b of the second, so each may be placed at
-// node a or at node kMaxWindows + b. A node takes 4 for each step of the group
-// in its window.
+// The nonzeros of one output in one tile. One that is in window a of the first
+// copy and in window b of the second may be placed at node a or kSide + b.
 struct LaneCover {
-  // [a][b]: nonzeros not placed yet, placed at a, and placed at b.
-  uint8_t open[kMaxWindows][kMaxWindows];
-  uint8_t placed[2][kMaxWindows][kMaxWindows];
-  uint8_t load[kNodes];     // placed at a node
-  uint8_t open_at[kNodes];  // not placed that could be
-  // Bit j of moves[i]: a nonzero placed at i could be placed at j instead.
+  // [node][window in the other copy]: nonzeros placed at the node.
+  uint8_t placed[kNodes][kSide];
+  // What a node's steps hold, less what is placed there; negative if that is
+  // too much.
+  int8_t room[kNodes];
+  // Bit j of moves[i], and bit i of from[j]: a nonzero that is placed at i
+  // could be at j.
   uint32_t moves[kNodes];
-  int open_total;
+  uint32_t from[kNodes];
+  uint32_t roomy;   // nodes with room > 0
+  uint32_t excess;  // nodes with room < 0
 };
 
 struct GroupCover {
   int windows;
   int lanes;
-  int steps[kNodes];  // the result: steps in each window
+  // The result: steps in each window, and where the nonzeros are placed.
+  int steps[kNodes];
   LaneCover lane[kLanes];
 
-  // Fills `steps`, and places all nonzeros that Add was told.
-  void Solve();
-  void Clear(int windows, int lanes);
+  // `most` is the number of nonzeros of the fullest lane.
+  void Begin(int windows, int lanes, int most);
   void Add(int lane, int a, int b);
+  void Solve();
 
  private:
   void AddStep(int node);
-  void PlaceDirectly(LaneCover* lane, int node);
-  bool Augment(LaneCover* lane);
-  int BestNode(bool moving) const;
-  int Open() const;
+  int BestNode() const;
   bool RemoveStep(int node);
-  void RemoveSteps();
 };
 
 }  // namespace tf_pof

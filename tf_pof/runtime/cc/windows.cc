@@ -6,11 +6,19 @@
 namespace tf_pof {
 namespace {
 
-// Where an input of a tile is in the second copy.
-int SecondWindow(int window, int input_in_window, int windows) {
-  const int lane = input_in_window / 4;
-  return ((window - lane) % windows + windows) % windows;
-}
+// Where inputs of a tile are in the second copy: [window of the first][lane].
+struct SecondWindows {
+  uint8_t of[kMaxWindows][kLanes];
+
+  explicit SecondWindows(int windows) {
+    for (int a = 0; a < windows; ++a) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const int b = (a - lane) % windows;
+        of[a][lane] = static_cast<uint8_t>(b < 0 ? b + windows : b);
+      }
+    }
+  }
+};
 
 // Which outputs of a unit share a group: in each tile a group needs at least
 // the steps of its fullest output, so outputs are brought together that are
@@ -23,12 +31,12 @@ class Order {
   // Fills `order` with outputs by lane.
   bool Find(int32_t order[kUnit]) {
     const int count = rows_.end - rows_.first;
-    const bool stored = counts_.Resize(static_cast<size_t>(count) * tiles_) &&
-                        starts_.Resize(rows_.layer->inputs + 2);
+    bool stored = counts_.Resize(static_cast<size_t>(count) * tiles_) &&
+                  starts_.Resize(rows_.layer->inputs + 2);
     if (stored) {
       CountNonzeros();
       Sort(order);
-      if (tiles_ > 1) Swap(count, order);
+      if (tiles_ > 1) stored = Swap(count, order);
     }
     counts_.Free();
     starts_.Free();
@@ -68,42 +76,73 @@ class Order {
     }
   }
 
-  // The fullest output's nonzeros, over all tiles.
-  int Cost(const int32_t* group) {
-    int cost = 0;
-    for (int tile = 0; tile < tiles_; ++tile) {
-      int most = 0;
-      for (int i = 0; i < kLanes; ++i) {
-        most = Max(most, counts(group[i])[tile]);
-      }
-      cost += most;
+  // The two largest of a group's counts in a tile.
+  struct Largest {
+    int32_t first;
+    int32_t second;
+  };
+
+  Largest FindLargest(const int32_t* group, int tile) {
+    Largest most = {0, 0};
+    for (int i = 0; i < kLanes; ++i) {
+      const int32_t count = counts(group[i])[tile];
+      most.second = Max(most.second, Min(most.first, count));
+      most.first = Max(most.first, count);
     }
-    return cost;
+    return most;
+  }
+
+  // What the fullest output's nonzeros, over all tiles, would change by if one
+  // output took another's place in a group.
+  int Change(const Largest* most, const int32_t* leaving,
+             const int32_t* coming) const {
+    int change = 0;
+    for (int tile = 0; tile < tiles_; ++tile) {
+      const int32_t first = most[tile].first;
+      const int32_t rest = leaving[tile] == first ? most[tile].second : first;
+      change += Max(rest, coming[tile]) - first;
+    }
+    return change;
   }
 
   // Exchanges outputs of two whole groups as long as that helps.
-  void Swap(int count, int32_t* order) {
+  bool Swap(int count, int32_t* order) {
     const uint32_t groups = count / kLanes;
-    if (groups < 2) return;
+    if (groups < 2) return true;
+    Buffer<Largest> most = {};
+    if (!most.Resize(static_cast<size_t>(groups) * tiles_)) return false;
+    auto update = [&](uint32_t group) {
+      for (int tile = 0; tile < tiles_; ++tile) {
+        most.data[group * tiles_ + tile] =
+            FindLargest(order + group * kLanes, tile);
+      }
+    };
+    for (uint32_t group = 0; group < groups; ++group) update(group);
     uint32_t random = 1;
     auto next = [&random](uint32_t below) {
       random = random * 1664525u + 1013904223u;
       return static_cast<uint32_t>(static_cast<uint64_t>(random) * below >> 32);
     };
     for (int i = 0; i < kSwaps; ++i) {
-      const uint32_t one = next(groups), other = next(groups);
-      if (one == other) continue;
-      int32_t* a = order + one * kLanes;
-      int32_t* b = order + other * kLanes;
-      const int before = Cost(a) + Cost(b);
-      const uint32_t from = next(kLanes), to = next(kLanes);
-      const int32_t moved = a[from];
-      a[from] = b[to];
-      b[to] = moved;
-      if (Cost(a) + Cost(b) <= before) continue;
-      b[to] = a[from];
-      a[from] = moved;
+      const uint32_t a = next(groups), b = next(groups);
+      if (a == b) continue;
+      int32_t* from = order + a * kLanes + next(kLanes);
+      int32_t* to = order + b * kLanes + next(kLanes);
+      const int32_t* one = counts(*from);
+      const int32_t* other = counts(*to);
+      if (Change(most.data + a * tiles_, one, other) +
+              Change(most.data + b * tiles_, other, one) >
+          0) {
+        continue;
+      }
+      const int32_t moved = *from;
+      *from = *to;
+      *to = moved;
+      update(a);
+      update(b);
     }
+    most.Free();
+    return true;
   }
 
   // In 256 outputs more bring less than 1 % of the steps.
@@ -154,14 +193,22 @@ struct WindowsPart {
                  const int32_t* outputs, int lanes) {
     const int first = tile * p.windows;
     const int used = Min(p.windows, rows.words - first);
+    int most = 0;
+    for (int lane = 0; lane < lanes; ++lane) {
+      int count = 0;
+      for (int a = 0; a < used; ++a) {
+        count += CountOnes(rows.mask(outputs[lane])[first + a]);
+      }
+      most = Max(most, count);
+    }
+    const SecondWindows second(p.windows);
     GroupCover cover;
-    cover.Clear(p.windows, lanes);
+    cover.Begin(p.windows, lanes, most);
     for (int lane = 0; lane < lanes; ++lane) {
       for (int a = 0; a < used; ++a) {
         for (uint64_t bits = rows.mask(outputs[lane])[first + a]; bits != 0;
              bits &= bits - 1) {
-          const int pick = __builtin_ctzll(bits);
-          cover.Add(lane, a, SecondWindow(a, pick, p.windows));
+          cover.Add(lane, a, second.of[a][__builtin_ctzll(bits) / kPicks]);
         }
       }
     }
@@ -175,8 +222,7 @@ struct WindowsPart {
     }
     if (!windows.Resize(end) || !steps.Resize(end)) return false;
     for (int node = 0; node < kNodes; ++node) {
-      const int window =
-          node < kMaxWindows ? node : node - kMaxWindows + p.windows;
+      const int window = node < kSide ? node : node - kSide + p.windows;
       for (int i = 0; i < cover.steps[node]; ++i) {
         windows.data[first_step[node] + i] = static_cast<uint16_t>(window);
       }
@@ -184,32 +230,29 @@ struct WindowsPart {
     for (int lane = 0; lane < lanes; ++lane) {
       const int n = outputs[lane];
       EmitLane(cover.lane[lane], lane, rows.mask(n) + first,
-               rows.row(n) + first * kWindow, p.windows, used, first_step);
+               rows.row(n) + first * kWindow, second, used, first_step);
     }
     return true;
   }
 
   // Writes a lane's nonzeros to the places that were chosen for them.
   void EmitLane(const LaneCover& cover, int lane, const uint64_t* masks,
-                const int8_t* weights, int count, int used,
+                const int8_t* weights, const SecondWindows& second, int used,
                 const size_t first_step[kNodes]) {
-    uint8_t left[kMaxWindows][kMaxWindows];
-    memcpy(left, cover.placed[0], sizeof(left));
-    int taken[kNodes] = {};
+    uint8_t left[kSide][kSide];
+    memcpy(left, cover.placed, sizeof(left));
+    uint32_t taken[kNodes] = {};
     for (int a = 0; a < used; ++a) {
       for (uint64_t bits = masks[a]; bits != 0; bits &= bits - 1) {
-        const int pick = __builtin_ctzll(bits);
-        const int b = SecondWindow(a, pick, count);
-        int node = kMaxWindows + b;
-        if (left[a][b] > 0) {
-          --left[a][b];
-          node = a;
-        }
-        WindowStep& step = steps.data[first_step[node] + taken[node] / kPicks];
-        const int at = lane * kPicks + taken[node] % kPicks;
-        step.picks[at] = static_cast<uint8_t>(pick);
-        step.weights[at] = weights[a * kWindow + pick];
-        ++taken[node];
+        const uint32_t pick = __builtin_ctzll(bits);
+        const uint32_t b = second.of[a][pick / kPicks];
+        const bool in_first = left[a][b] > 0;
+        left[a][b] -= in_first;
+        const uint32_t node = in_first ? a : kSide + b;
+        const uint32_t at = taken[node]++;
+        WindowStep& step = steps.data[first_step[node] + at / kPicks];
+        step.picks[lane * kPicks + at % kPicks] = static_cast<uint8_t>(pick);
+        step.weights[lane * kPicks + at % kPicks] = weights[a * kWindow + pick];
       }
     }
   }

@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "tests/testing.h"
+#if defined(__x86_64__)
+#include "windows.h"
+#endif
 
 namespace {
 
@@ -64,6 +67,34 @@ const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
   return kernel->name;
 }
 
+// How full the steps of the windows kernel get, which its estimate relies on.
+void TestFill() {
+#if defined(__x86_64__)
+  if (!tf_pof::Supported(Isa::kAvx512Vnni)) return;
+  constexpr int kInputs = 768, kOutputs = 256;
+  static int8_t weights[kInputs * kOutputs];
+  static float scales[kOutputs];
+  const double cases[][2] = {
+      {0.05, 0.5}, {0.1, 0.84}, {0.15, 0.91}, {0.2, 0.94}};
+  for (const auto& c : cases) {
+    Random random = {7};
+    double nonzeros = 0;
+    for (int8_t& weight : weights) {
+      weight = random.Bits() < c[0] * 4294967295.0;
+      nonzeros += weight;
+    }
+    Layer layer = LayerOf(kInputs, kOutputs, weights);
+    layer.scales = scales;
+    void* packed;
+    CHECK(tf_pof::PackWindows(layer, &packed) == kTfPofOk, "packing");
+    const size_t steps = static_cast<tf_pof::Windows*>(packed)->steps.size;
+    const double fill = nonzeros / 64 / static_cast<double>(steps);
+    CHECK(fill > c[1] && fill <= 1, "%g at density %g", fill, c[0]);
+    tf_pof::FreeWindows(packed);
+  }
+#endif
+}
+
 void TestChoice() {
   if (!tf_pof::Supported(tf_pof::Isa::kAvx512Vnni)) return;
   const struct {
@@ -94,6 +125,7 @@ void TestChoice() {
 
 int main() {
   TestCounts();
+  TestFill();
   TestChoice();
   return 0;
 }
