@@ -1,0 +1,45 @@
+// The TFLite delegate libtf_pof_delegate.so.
+//
+// As an external delegate (`load_delegate` of tf.lite and ai-edge-litert) it
+// is made by tflite_plugin_create_delegate with string keys and values:
+//
+//   threads       1 to 256, default 1
+//   isa           "best" (default), or the best instructions that may be
+//                 used: avx512vnni, avxvnni, avx2, neondot, scalar
+//   verbose       0 or 1: to stderr, which nodes run here and which do not,
+//                 the kernel of each layer and why
+//   dry_run       0 or 1: look at the model and take nothing
+//   tokens        usual tokens of a call, for the choice of kernels; 128
+//   min_sparsity  share of zeros from which on dense tensors are worth it
+//
+// Programs in C may link it. Interpreters must be deleted before it.
+#ifndef TF_POF_RUNTIME_CC_DELEGATE_H_
+#define TF_POF_RUNTIME_CC_DELEGATE_H_
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct TfLiteDelegate;
+
+// Null after `report_error` (which may be null) got one sentence.
+__attribute__((visibility("default"))) struct TfLiteDelegate*
+TfPofDelegateCreate(const char* const* keys, const char* const* values,
+                    size_t num_options, void (*report_error)(const char*));
+__attribute__((visibility("default"))) void TfPofDelegateDelete(
+    struct TfLiteDelegate* delegate);
+
+__attribute__((visibility("default"))) struct TfLiteDelegate*
+tflite_plugin_create_delegate(const char* const* keys,
+                              const char* const* values, size_t num_options,
+                              void (*report_error)(const char*));
+__attribute__((visibility("default"))) void tflite_plugin_destroy_delegate(
+    struct TfLiteDelegate* delegate);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // TF_POF_RUNTIME_CC_DELEGATE_H_

@@ -1,0 +1,27 @@
+// The delegate's options, from strings.
+#ifndef TF_POF_RUNTIME_CC_DELEGATE_OPTIONS_H_
+#define TF_POF_RUNTIME_CC_DELEGATE_OPTIONS_H_
+
+#include <stddef.h>
+
+namespace tf_pof {
+
+struct DelegateOptions {
+  int threads;
+  bool verbose;
+  bool dry_run;
+  int tokens;
+  double min_sparsity;
+  char isa[16];
+};
+
+inline constexpr int kMaxOptionError = 256;
+
+// Defaults where there is no key. False with one sentence in `error`.
+bool ParseOptions(const char* const* keys, const char* const* values,
+                  size_t count, DelegateOptions* options,
+                  char error[kMaxOptionError]);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_DELEGATE_OPTIONS_H_

@@ -1,0 +1,103 @@
+#include "delegate_report.h"
+
+#include <stdio.h>
+
+namespace tf_pof {
+namespace {
+
+const char* Name(StepKind kind) {
+  switch (kind) {
+    case StepKind::kLinear:
+      return "linear";
+    case StepKind::kAttention:
+      return "attention";
+    case StepKind::kLayerNorm:
+      return "layer norm";
+    case StepKind::kEmbeddings:
+      return "embeddings";
+    case StepKind::kMask:
+      return "mask";
+    case StepKind::kQuantize:
+      return "quantize";
+    case StepKind::kDequantize:
+      return "dequantize";
+    case StepKind::kView:
+      return "reshape";
+    case StepKind::kUnpacked:
+      return "packed weights";
+  }
+  return "";
+}
+
+void PrintLinear(const Graph& graph, const LinearParams& linear) {
+  const char* name = graph.tensor(linear.weights)->name;
+  fprintf(stderr, " %s, %d x %d, %.1f %% zeros, %s",
+          name == nullptr ? "" : name, linear.num_outputs, linear.num_inputs,
+          100 * linear.zeros(), linear.packed >= 0 ? "packed" : "dense");
+  if (linear.has_table) fprintf(stderr, ", with activation");
+}
+
+void PrintStep(const Match& match, int index) {
+  const Step& step = match.steps.data[index];
+  fprintf(stderr, "tf_pof: runs %s", Name(step.kind));
+  if (step.kind == StepKind::kLinear) PrintLinear(*match.graph, step.linear);
+  if (step.kind == StepKind::kAttention) {
+    fprintf(stderr, ", %d heads of %d, sequence %d",
+            step.attention.heads.num_heads, step.attention.heads.head_size,
+            step.attention.sequence);
+  }
+  fprintf(stderr, ": nodes");
+  for (size_t i = 0; i < match.graph->nodes.size; ++i) {
+    if (match.step_of.data[i] == index) {
+      fprintf(stderr, " %d", match.graph->nodes.data[i].index);
+    }
+  }
+  fprintf(stderr, "\n");
+}
+
+void PrintLeft(const Match& match, int node, const DelegateOptions& options) {
+  const Node& left = match.graph->nodes.data[node];
+  const int index = match.step_of.data[node];
+  fprintf(stderr, "tf_pof: leaves node %d, ", left.index);
+  if (index < 0) {
+    fprintf(stderr, "operator %d\n", left.op);
+    return;
+  }
+  const Step& step = match.steps.data[index];
+  fprintf(stderr, "%s", Name(step.kind));
+  if (step.kind == StepKind::kLinear) {
+    PrintLinear(*match.graph, step.linear);
+    if (step.linear.zeros() < options.min_sparsity) {
+      fprintf(stderr, ": below the min_sparsity of %.0f %%",
+              100 * options.min_sparsity);
+    }
+  }
+  fprintf(stderr, "\n");
+}
+
+}  // namespace
+
+void ReportMatch(const Match& match, const DelegateOptions& options,
+                 int partitions) {
+  const size_t nodes = match.graph->nodes.size;
+  size_t claimed = 0;
+  for (size_t i = 0; i < nodes; ++i) {
+    claimed += match.ClaimedStep(static_cast<int>(i)) != nullptr;
+  }
+  fprintf(stderr, "tf_pof: runs %zu of %zu nodes, in %d parts%s\n", claimed,
+          nodes, partitions, options.dry_run ? " (dry run: none)" : "");
+  Buffer<bool> printed = {};
+  if (!printed.Resize(match.steps.size)) return;
+  for (size_t i = 0; i < nodes; ++i) {
+    const int step = match.step_of.data[i];
+    if (match.ClaimedStep(static_cast<int>(i)) == nullptr) {
+      PrintLeft(match, static_cast<int>(i), options);
+    } else if (!printed.data[step]) {
+      printed.data[step] = true;
+      PrintStep(match, step);
+    }
+  }
+  printed.Free();
+}
+
+}  // namespace tf_pof

@@ -1,0 +1,71 @@
+// What one node of the delegate runs: the steps of a partition, in order, over
+// values, most of which live in one arena.
+#ifndef TF_POF_RUNTIME_CC_PLAN_H_
+#define TF_POF_RUNTIME_CC_PLAN_H_
+
+#include "delegate_options.h"
+#include "match.h"
+#include "weights_cache.h"
+
+namespace tf_pof {
+
+// A tensor of the partition that is still computed.
+struct Value {
+  int tensor;
+  // The value whose memory this one uses: itself, unless views are between.
+  int storage;
+  bool is_input;   // of the partition: made outside
+  bool is_output;  // of the partition: read outside
+  bool is_read;    // at all
+  int type_size;
+  int rank;
+  int dims[kMaxRank];
+  int64_t elements;
+  // Of storage in the arena: steps that write first and read last, and place.
+  int first;
+  int last;
+  size_t bytes;
+  size_t offset;
+  TfPofLayout layout;
+};
+
+struct Plan {
+  // Inputs and outputs are values here, not tensors. Steps that are not
+  // linear have no layer.
+  Buffer<Step> steps;
+  Buffer<Value> values;
+  Buffer<CachedLayer*> layers;
+  // Dense weights that other partitions seem to need, but do not read.
+  Buffer<int> unread_weights;
+  bool packed;
+  uint8_t* memory;  // of the arena, then the workspace, unaligned
+  size_t memory_bytes;
+  size_t workspace_offset;
+
+  // Takes the steps of a partition. False after reporting what is wrong.
+  bool Build(TfLiteContext* context, const Match& match,
+             const TfLiteDelegateParams& params);
+  // For the shapes that the inputs have now; packs weights the first time.
+  TfLiteStatus Prepare(TfLiteContext* context, const DelegateOptions& options,
+                       TfPofThreadPool* pool);
+  TfLiteStatus Invoke(TfLiteContext* context, TfPofThreadPool* pool) const;
+  void Free();
+
+  // plan_shapes.cc: all values' dims; false after reporting.
+  bool InferShapes(TfLiteContext* context);
+  // plan_memory.cc: layouts, the arena and the workspace; false without
+  // memory.
+  bool PlanMemory(int threads);
+  // Of an input or output tensor, or in the arena; null for value -1 and for
+  // values that nobody reads.
+  void* Data(const TfLiteContext* context, int value) const;
+  uint8_t* Arena() const;  // aligned to a cache line
+};
+
+// What a linear step is made of, for the cache.
+LayerSource SourceOf(const TfLiteContext* context, const LinearParams& linear,
+                     const DelegateOptions& options);
+
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_PLAN_H_

@@ -1,0 +1,173 @@
+#include "kernel.h"
+#include "plan.h"
+
+namespace tf_pof {
+namespace {
+
+bool PrefersPanels(const CachedLayer* layer) {
+  const char* name = TfPofFullyConnectedKernel(Get(layer));
+  for (int i = 0; i < kNumKernels; ++i) {
+    if (strcmp(kKernels[i].name, name) == 0) {
+      return kKernels[i].layout == kTfPofPanels;
+    }
+  }
+  return false;
+}
+
+bool InArena(const Plan& plan, int value) {
+  const Value& v = plan.values.data[value];
+  return v.storage == value && !v.is_input && !v.is_output && v.is_read;
+}
+
+// Which steps write and read what is in the arena.
+void FindLifetimes(Plan* plan) {
+  Value* values = plan->values.data;
+  for (size_t i = 0; i < plan->values.size; ++i) {
+    values[i].first = values[i].last = -1;
+    values[i].layout = kTfPofRows;
+  }
+  for (size_t i = 0; i < plan->steps.size; ++i) {
+    const Step& step = plan->steps.data[i];
+    const auto use = [&](int value) {
+      if (value < 0) return;
+      Value& storage = values[values[value].storage];
+      if (storage.first < 0) storage.first = static_cast<int>(i);
+      storage.last = static_cast<int>(i);
+    };
+    for (const int value : step.inputs) use(value);
+    for (const int value : step.outputs) use(value);
+  }
+}
+
+// Rows that one linear step makes and only another one reads may stay in
+// panels.
+void ChooseLayouts(Plan* plan) {
+  const Step* steps = plan->steps.data;
+  for (size_t i = 0; i < plan->steps.size; ++i) {
+    if (steps[i].kind != StepKind::kLinear) continue;
+    const int output = steps[i].outputs[0];
+    const int last = plan->values.data[output].last;
+    if (!InArena(*plan, output) || !PrefersPanels(plan->layers.data[i]) ||
+        last <= static_cast<int>(i) || steps[last].kind != StepKind::kLinear ||
+        steps[last].inputs[0] != output ||
+        steps[last].linear.num_inputs != steps[i].linear.num_outputs ||
+        !PrefersPanels(plan->layers.data[last])) {
+      continue;
+    }
+    bool others = false;
+    for (int j = static_cast<int>(i) + 1; j < last; ++j) {
+      for (const int value : steps[j].inputs) others |= value == output;
+    }
+    if (!others) plan->values.data[output].layout = kTfPofPanels;
+  }
+}
+
+size_t RoundUp(size_t bytes) {
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
+void FindSizes(Plan* plan) {
+  for (size_t i = 0; i < plan->steps.size; ++i) {
+    const Step& step = plan->steps.data[i];
+    for (const int index : step.outputs) {
+      if (index < 0) continue;
+      Value& value = plan->values.data[index];
+      value.bytes = RoundUp(value.elements * value.type_size);
+      if (value.layout == kTfPofPanels) {
+        const int channels = step.linear.num_outputs;
+        value.bytes = RoundUp(TfPofPanelBytes(
+            static_cast<int32_t>(value.elements / channels), channels));
+      }
+    }
+  }
+}
+
+// Large values first, each at the lowest place that is free while it lives.
+bool PlaceValues(Plan* plan, size_t* total) {
+  Value* values = plan->values.data;
+  Buffer<int> order = {};  // placed ones, by offset
+  Buffer<int> left = {};
+  bool fine = true;
+  for (size_t i = 0; fine && i < plan->values.size; ++i) {
+    if (InArena(*plan, static_cast<int>(i)) && values[i].first >= 0) {
+      fine = left.Append(static_cast<int>(i));
+    }
+  }
+  *total = 0;
+  for (size_t i = 0; fine && i < left.size; ++i) {
+    size_t largest = i;
+    for (size_t j = i + 1; j < left.size; ++j) {
+      if (values[left.data[j]].bytes > values[left.data[largest]].bytes) {
+        largest = j;
+      }
+    }
+    const int index = left.data[largest];
+    left.data[largest] = left.data[i];
+    Value& value = values[index];
+    size_t offset = 0, place = order.size;
+    for (size_t j = 0; j < order.size; ++j) {
+      const Value& other = values[order.data[j]];
+      if (other.last < value.first || value.last < other.first) continue;
+      if (offset + value.bytes <= other.offset) break;
+      offset = Max(offset, other.offset + other.bytes);
+    }
+    value.offset = offset;
+    *total = Max(*total, offset + value.bytes);
+    while (place > 0 && values[order.data[place - 1]].offset > offset) --place;
+    fine = order.Append(0);
+    if (!fine) break;
+    memmove(order.data + place + 1, order.data + place,
+            (order.size - 1 - place) * sizeof(int));
+    order.data[place] = index;
+  }
+  order.Free();
+  left.Free();
+  return fine;
+}
+
+size_t WorkspaceBytes(const Plan& plan, int threads) {
+  size_t most = 0;
+  for (size_t i = 0; i < plan.steps.size; ++i) {
+    const Step& step = plan.steps.data[i];
+    if (step.kind == StepKind::kLinear) {
+      most = Max(most, TfPofFullyConnectedWorkspace(Get(plan.layers.data[i]),
+                                                    threads));
+    } else if (step.kind == StepKind::kAttention) {
+      most =
+          Max(most, TfPofAttentionWorkspace(&step.attention.heads,
+                                            step.attention.sequence, threads));
+    }
+  }
+  return most;
+}
+
+}  // namespace
+
+bool Plan::PlanMemory(int threads) {
+  FindLifetimes(this);
+  ChooseLayouts(this);
+  FindSizes(this);
+  if (!PlaceValues(this, &workspace_offset)) return false;
+  const size_t bytes =
+      workspace_offset + WorkspaceBytes(*this, threads) + kCacheLine;
+  if (bytes <= memory_bytes) return true;
+  free(memory);
+  memory = static_cast<uint8_t*>(malloc(bytes));
+  memory_bytes = memory == nullptr ? 0 : bytes;
+  return memory != nullptr;
+}
+
+uint8_t* Plan::Arena() const {
+  const uintptr_t start = reinterpret_cast<uintptr_t>(memory);
+  return memory + (kCacheLine - start % kCacheLine) % kCacheLine;
+}
+
+void* Plan::Data(const TfLiteContext* context, int value) const {
+  if (value < 0) return nullptr;
+  const Value& v = values.data[values.data[value].storage];
+  if (v.is_input || v.is_output) return context->tensors[v.tensor].data.data;
+  if (!v.is_read) return nullptr;
+  return Arena() + v.offset;
+}
+
+}  // namespace tf_pof
