@@ -43,7 +43,7 @@ class ScoredFile:
         delegates: Sequence[litert.Delegate] = (),
     ):
         if not os.path.isfile(path):
-            raise OSError(
+            raise FileNotFoundError(
                 f"There is no file {path}: export it with bin/export_tflite."
             )
         contents = pathlib.Path(path).read_bytes()

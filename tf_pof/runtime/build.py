@@ -9,6 +9,7 @@ as pip shows nothing of an installation that succeeds.
 import os
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ FOLDER = pathlib.Path(__file__).parent / "lib"
 LIBRARY = "libtf_pof_delegate.so"
 REASON = "not_built.txt"
 _TARGET = "tf_pof_delegate"
+_ERROR = re.compile(r"\berror: |CMake Error|\*\*\* ")
 _INSTALL = "(on Debian and Ubuntu: apt install cmake g++)"
 
 
@@ -106,7 +108,7 @@ def _compile(folder, target):
 def _error(output):
     """The first line that tells of one."""
     lines = output.splitlines()
-    told = [line for line in lines if "error" in line.lower()] or lines[-1:]
+    told = [line for line in lines if _ERROR.search(line)] or lines[-1:]
     return " ".join(" ".join(told[:1]).split()) or "without a word"
 
 
