@@ -184,3 +184,28 @@ def test_gradients_stop_where_activations_are_clipped(jit_compile):
     y, found = gradient(x, tf.constant(0.0), tf.constant(0.0))
     np.testing.assert_array_equal(y, x)
     np.testing.assert_array_equal(found, np.ones(5))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradients_of_channels_stop_at_their_ends(jit_compile):
+    x = tf.constant([[0.99, 2.0], [-1.1, 30.0], [0.3, -39.0]])
+    ends = tf.constant([1.0, 38.1])
+
+    @tf.function(jit_compile=jit_compile)
+    def channels(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = fake_quant.channels(x, -0.5 * ends, ends)
+        return y, tape.gradient(y, x)
+
+    y, gradient = channels(x)
+    steps = ends.numpy() / 127
+    levels = np.clip(np.rint(x.numpy() / steps), -128, 127)
+    np.testing.assert_allclose(y, levels * steps, rtol=1e-5)
+    np.testing.assert_array_equal(gradient, [[1, 1], [0, 1], [1, 0]])
+
+
+def test_channels_of_no_width_are_left_alone():
+    x = tf.constant([[0.99, 2.0], [-1.1, 30.0]])
+    nothing = tf.zeros([2])
+    np.testing.assert_array_equal(fake_quant.channels(x, nothing, nothing), x)

@@ -12,7 +12,7 @@ from tests.quantization import small
 from tf_pof._keras import keras
 from tf_pof.models import bert
 from tf_pof.pruning.schedules import PruneOnceSchedule
-from tf_pof.quantization import calibrate
+from tf_pof.quantization import calibrate, fake_quant
 from tf_pof.quantization.layers import QuantizedDense, QuantizedEmbedding
 
 
@@ -70,7 +70,7 @@ def test_forward_pass_is_that_of_numpy():
 def test_without_ranges_weights_alone_are_rounded():
     model = small.model()
     quantized = tf_pof.quantize(model)
-    assert set(quantized.ranges().values()) == {(0.0, 0.0)}
+    assert not any(np.any(ends) for ends in quantized.ranges().values())
     x = small.inputs()
     found = quantized(x)["logits"].numpy()
     for layer in quantized.layers:
@@ -276,6 +276,52 @@ class Subclassed(keras.Model):
 def test_what_cannot_be_quantized_is_refused(make, layers, what):
     with pytest.raises(ValueError, match=what):
         tf_pof.quantize(make(), layers)
+
+
+def summed_model():
+    """x + d(x), and e(x) that no sum reads."""
+    inputs = keras.Input([3])
+    dense = keras.layers.Dense(3, name="d")(inputs)
+    dense = keras.layers.Dropout(0.1)(dense)
+    total = keras.layers.Add()([inputs, dense])
+    return keras.Model(
+        inputs, [total, keras.layers.Dense(3, name="e")(inputs)]
+    )
+
+
+def test_what_sums_read_has_a_symmetric_range_per_channel():
+    quantized = tf_pof.quantize(summed_model())
+    kernel = np.diag([1.0, 10.0, 100.0]).astype(np.float32)
+    quantized.get_layer("d").kernel.assign(kernel)
+    x = np.float32([[0.5, -1, 0.25], [-0.25, 0.75, 1]])
+    calibrate(quantized, [x, x])
+    ranges = quantized.ranges()
+    assert all(isinstance(end, float) for end in ranges["e_output_quantizer"])
+    np.testing.assert_array_equal(
+        ranges["d_output_quantizer"], [[-0.25, -10, 0], [0.5, 7.5, 100]]
+    )
+    # The input is on 256 levels of [-1, 1], its channels on levels of d's.
+    given = np.clip(np.rint(x * 127.5), -128, 127) / 127.5
+    steps = np.float64([0.5, 10, 100]) / 127
+    levels = np.clip(np.rint(given * [1, 10, 100] / steps), -128, 127)
+    total = quantized(x)[0].numpy()
+    np.testing.assert_allclose(total, x + levels * steps, rtol=1e-5)
+
+
+def test_channels_that_were_never_seen_have_the_widest_range():
+    found = fake_quant.channel_magnitudes(
+        np.float32([-3, 0, -1]), np.float32([2, 0, 5])
+    )
+    np.testing.assert_array_equal(found, [3, 5, 5])
+
+
+def test_one_range_may_stand_for_all_channels():
+    quantized = tf_pof.quantize(summed_model())
+    quantized.set_ranges(dict.fromkeys(quantized.ranges(), (-2, 1)))
+    assert quantized.ranges()["d_output_quantizer"] == ((-2,) * 3, (1,) * 3)
+    ranges = quantized.ranges() | {"d_output_quantizer": ([-1, -1], [1, 1])}
+    with pytest.raises(ValueError, match=r"d_output_.*\(3,\); got .*\(2, 2\)"):
+        quantized.set_ranges(ranges)
 
 
 def test_nothing_to_calibrate_with_is_refused():

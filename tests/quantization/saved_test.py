@@ -86,7 +86,7 @@ def test_chosen_layers_alone_come_back(tmp_path):
 @pytest.mark.parametrize(
     "change,what",
     [
-        ({"version": 2}, "version 2.*update tf_pof"),
+        ({"version": 1}, "version 1.*reads 2: .*quantize it again"),
         ({"ranges": {}}, "does not fit.*no range 'layer_0_query_input"),
         ({"layers": ["poler"]}, "does not fit.*'poler'"),
         ({"ranges": {"a": 3}}, "does not fit"),

@@ -53,7 +53,10 @@ def round_weights(kernel, per_channel=True):
 
 
 def round_activations(x, range_):
-    minimum, maximum = range_
+    minimum, maximum = np.asarray(range_)
+    if minimum.ndim:
+        step = np.maximum(-minimum, maximum) / 127
+        return np.clip(np.rint(x / step), -128, 127) * step
     scale = (maximum - minimum) / 255
     zero_point = np.floor(-minimum / scale + 0.5)
     levels = np.clip(np.floor(x / scale + 0.5) + zero_point, 0, 255)

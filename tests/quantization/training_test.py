@@ -57,6 +57,24 @@ def test_first_batch_sets_ranges_and_others_move_them(decay):
     assert model.ranges()["d_input_quantizer"][0] == 0
 
 
+def test_ranges_of_channels_move_one_by_one():
+    inputs = keras.Input([4])
+    dense = keras.layers.Dense(4, "linear", False, "identity", name="d")
+    outputs = keras.layers.Add()([inputs, dense(inputs)])
+    model = keras.Model(inputs, outputs[:, :2])
+    model = tf_pof.quantize(model, range_decay=0.5)
+    # Observing, so that the inputs reach the Dense as they are.
+    model.phase = Phase.OBSERVE
+    x = batches(3)
+    fit(model, x)
+    expected = np.transpose(
+        [averaged(x[:, :, i], 0.5) for i in range(x.shape[-1])]
+    )
+    np.testing.assert_allclose(
+        model.ranges()["d_output_quantizer"], expected, rtol=1e-5
+    )
+
+
 def test_inference_leaves_ranges_alone():
     model = tf_pof.quantize(dense_model())
     x = batches(3)

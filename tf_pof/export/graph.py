@@ -4,7 +4,10 @@ The converter does not take per-channel fake quantization of weights (it meets
 a transpose and says "mismatched quantized axes"). Hence kernels are put on
 their int8 grid here, w = round(w / s) * s, and the converter, which sees that
 max|w| is 127 s in every channel, finds the same integers again. Activations
-keep fake quantization, with ranges that are constants.
+keep fake quantization, with ranges that are constants. TFLite has one scale
+for a tensor of activations; where channels have ranges of their own, kernel
+and bias are divided by them, which leaves the integers alone, and what comes
+out is multiplied by them.
 """
 
 from collections.abc import Sequence
@@ -109,12 +112,23 @@ def _inference_model(model):
                 f"{layer.name} computes in {layer.compute_dtype}: load the "
                 "model in float32 to export it."
             )
-    return cloning.clone(part, _replacement, keras.Model)
+    magnitudes = {
+        layer.name: layer.channel_magnitudes()
+        for layer in part.layers
+        if isinstance(layer, ActivationQuantizer)
+    }
+
+    def replacement(layer):
+        if isinstance(layer, QuantizedDense):
+            return BakedDense(
+                layer, magnitudes[f"{layer.name}_output_quantizer"]
+            )
+        return _replacement(layer)
+
+    return cloning.clone(part, replacement, keras.Model)
 
 
 def _replacement(layer):
-    if isinstance(layer, QuantizedDense):
-        return BakedDense(layer)
     if isinstance(layer, QuantizedEmbedding):
         return BakedEmbedding(layer)
     if isinstance(layer, ActivationQuantizer):
@@ -150,17 +164,22 @@ def _constant(values):
 
 
 class BakedDense(keras.layers.Layer):
-    """A Dense whose kernel is on the int8 grid."""
+    """A Dense whose kernel is on the int8 grid.
 
-    def __init__(self, layer: QuantizedDense):
+    Args:
+        layer: the Dense.
+        magnitudes: float32 [out] or [], what its output is divided by.
+    """
+
+    def __init__(self, layer: QuantizedDense, magnitudes: np.ndarray):
         super().__init__(name=layer.name, dtype="float32")
         kernel = layer.kernel.numpy()
         scales = fake_quant.weight_scales(kernel, per_channel=True)
         integers = fake_quant.int8(kernel, scales)
-        self.kernel = _constant(integers * scales)
-        bias = layer.bias
+        self.kernel = _constant(integers * (scales / magnitudes))
+        bias = np.float32(0) if layer.bias is None else layer.bias.numpy()
         self.bias = _constant(
-            np.zeros(len(scales), np.float32) if bias is None else bias.numpy()
+            np.broadcast_to(bias / magnitudes, scales.shape)
         )
 
     def call(self, inputs):
@@ -194,22 +213,30 @@ class BakedEmbedding(keras.layers.Layer):
 
 
 class FixedRange(keras.layers.Layer):
-    """Fake quantization of activations by a range that is a constant."""
+    """Fake quantization of activations by ranges that are constants."""
 
     def __init__(self, layer: ActivationQuantizer):
         super().__init__(name=layer.name, dtype="float32")
         minimum, maximum = layer.minimum.numpy(), layer.maximum.numpy()
-        if not maximum - minimum >= fake_quant.NO_WIDTH:
+        if not np.max(maximum - minimum) >= fake_quant.NO_WIDTH:
             raise ValueError(
                 f"{layer.name} has no range of activations yet: train the "
                 "quantized model, or call tf_pof.quantization.calibrate."
             )
+        self._multipliers = None
+        if layer.per_channel:
+            # Of what `BakedDense` has divided; 0 is level 0.
+            minimum, maximum = -128 / 127, 1
+            self._multipliers = _constant(layer.channel_magnitudes())
         self._minimum, self._maximum = float(minimum), float(maximum)
 
     def call(self, inputs):
-        return tf.quantization.fake_quant_with_min_max_args(
+        rounded = tf.quantization.fake_quant_with_min_max_args(
             inputs, self._minimum, self._maximum
         )
+        if self._multipliers is None:
+            return rounded
+        return rounded * self._multipliers
 
 
 class FloatIsland(keras.layers.Layer):

@@ -73,6 +73,10 @@ def compare(
     expected = _expected(model, {name: nodes[name] for name in found}, inputs)
     differences = []
     for name, ((given, given_step), (returned, step)) in found.items():
+        quantizer = model.get_layer(f"{name}_output_quantizer")
+        # The file multiplies by them only behind the Dense.
+        magnitudes = quantizer.channel_magnitudes()
+        returned, step = returned * magnitudes, step * magnitudes
         given_apart = np.abs(given - expected[name][0]) / given_step
         returned_apart = np.abs(returned - expected[name][1]) / step
         own = np.abs(returned - _apply(model, name, given)) / step

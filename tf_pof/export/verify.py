@@ -36,7 +36,9 @@ def verify(contents: schema.ModelT, model: keras.Model) -> None:
     for layer in _exported_layers(model):
         for subgraph in contents.subgraphs:
             if isinstance(layer, QuantizedDense):
-                _check_dense(contents, subgraph, layer)
+                quantizer = model.get_layer(f"{layer.name}_output_quantizer")
+                magnitudes = quantizer.channel_magnitudes()
+                _check_dense(contents, subgraph, layer, magnitudes)
             elif isinstance(layer, QuantizedEmbedding):
                 _check_table(contents, subgraph, layer)
 
@@ -46,7 +48,7 @@ def _exported_layers(model):
     return keras.Model(model.input, outputs).layers
 
 
-def _check_dense(contents, subgraph, layer):
+def _check_dense(contents, subgraph, layer, magnitudes):
     def complain(what):
         raise ValueError(
             f"The layer {layer.name} {what} in the TFLite file, so that it "
@@ -72,6 +74,7 @@ def _check_dense(contents, subgraph, layer):
     expected = fake_quant.int8(kernel, scales).T
     if not np.array_equal(_values(contents, weights, np.int8), expected):
         complain("has other weights")
+    scales = scales / magnitudes
     # Of a channel of zeros any scale is right.
     some = expected.any(axis=1)
     found = np.broadcast_to(weights.quantization.scale, scales.shape)

@@ -120,11 +120,14 @@ def activation_parameters(
     return float(np.float32(scale)), zero_point + _LOWEST
 
 
-def check_range(minimum: float, maximum: float, name: str = "") -> None:
-    """Raises ValueError unless a range is finite and holds 0."""
-    if not -math.inf < minimum <= 0 <= maximum < math.inf:
+def check_range(minimum, maximum, name: str = "") -> None:
+    """Raises ValueError unless a range, or each of several, is finite and
+    holds 0."""
+    least, largest = np.min(minimum), np.max(maximum)
+    is_finite = np.isfinite(least) and np.isfinite(largest)
+    if not is_finite or np.max(minimum) > 0 or np.min(maximum) < 0:
         raise ValueError(
-            f"The range [{minimum}, {maximum}]{name and f' of {name}'} must be "
+            f"The range [{least}, {largest}]{name and f' of {name}'} must be "
             "finite and hold 0, so that 0 has a level."
         )
 
@@ -150,6 +153,47 @@ def activations(
     rounded = tf.quantization.fake_quant_with_min_max_vars(
         inputs, *_nudged(minimum, maximum), num_bits=8
     )
+    return tf.where(has_width, rounded, inputs)
+
+
+def channel_magnitudes(minimum, maximum):
+    """Half the width of a symmetric range for every channel.
+
+    Args:
+        minimum: [channels] float32, <= 0, a tensor or an array.
+        maximum: [channels] float32, >= 0.
+
+    Returns:
+        float32 [channels], a tensor of tensors: the larger end, and the
+        largest of all where nothing was observed.
+    """
+    xp = tf if tf.is_tensor(maximum) else np
+    magnitudes = xp.maximum(-minimum, maximum)
+    largest = tf.reduce_max if xp is tf else np.max
+    return xp.where(magnitudes > 0, magnitudes, largest(magnitudes))
+
+
+def channels(
+    inputs: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor
+) -> tf.Tensor:
+    """Activations rounded to levels q * magnitude / 127, q in [-128, 127].
+
+    The gradient is the result's between the ends and 0 beyond.
+
+    Args:
+        inputs: [..., channels] float32.
+        minimum, maximum: [channels] float32, see `channel_magnitudes`. If all
+            are 0 the inputs are left alone.
+
+    Returns:
+        float32 of the inputs' shape.
+    """
+    magnitudes = channel_magnitudes(minimum, maximum)
+    has_width = magnitudes > 0
+    steps = tf.where(has_width, magnitudes, 1.0) / _HIGHEST
+    clipped = tf.clip_by_value(inputs, _LOWEST * steps, _HIGHEST * steps)
+    rounded = tf.round(clipped / steps) * steps
+    rounded = clipped + tf.stop_gradient(rounded - clipped)
     return tf.where(has_width, rounded, inputs)
 
 

@@ -5,6 +5,7 @@ import enum
 
 from tf_pof._keras import keras
 
+import numpy as np
 import tensorflow as tf
 from tf_keras.src.mixed_precision import autocast_variable
 
@@ -161,6 +162,12 @@ class QuantizedEmbedding(_QuantizedLayer):
 class ActivationQuantizer(_Phased, keras.layers.Layer):
     """Rounds a tensor to 256 levels of a range that it learns in training.
 
+    Of the last axis every channel may have a range of its own, which is
+    symmetric then: in TFLite the tensor has one scale, and a multiplication by
+    a constant vector behind it. This is for sums: the residual stream of a BERT
+    has a few channels a hundred times as wide as the others, which would leave
+    these with hardly a level (Bondarenko et al. 2021, arXiv 2109.12948).
+
     The first batch sets the range, from its least to its largest value and 0
     in any case; then ranges of batches are averaged with weights that fall by
     `decay` a batch. Until then it is the identity. A replica's share of a
@@ -169,18 +176,21 @@ class ActivationQuantizer(_Phased, keras.layers.Layer):
 
     Args:
         decay: of the moving average, in [0, 1).
+        per_channel: whether each channel has a range.
     """
 
     # Its variables are no weights of the model, see `models.weights`.
     is_quantizer = True
 
-    def __init__(self, decay: float = 0.99, **kwargs):
+    def __init__(
+        self, decay: float = 0.99, per_channel: bool = False, **kwargs
+    ):
         # Inputs in another precision than the result's are rounded as they
         # are, in float32.
         super().__init__(autocast=False, **kwargs)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}.")
-        self.decay = decay
+        self.decay, self.per_channel = decay, per_channel
         self.supports_masking = True
         # Not None while extremes of batches are collected, see `calibrate`.
         self.collected = None
@@ -189,7 +199,7 @@ class ActivationQuantizer(_Phased, keras.layers.Layer):
         self.minimum, self.maximum = (
             self.add_weight(
                 name,
-                shape=[],
+                shape=input_shape[-1:] if self.per_channel else [],
                 initializer="zeros",
                 dtype=tf.float32,
                 trainable=False,
@@ -204,7 +214,7 @@ class ActivationQuantizer(_Phased, keras.layers.Layer):
     def call(self, inputs, training=None):
         values = tf.cast(inputs, tf.float32)
         if self.collected is not None:
-            self.collected.append(_extremes(values))
+            self.collected.append(self._extremes(values))
         minimum = tf.convert_to_tensor(self.minimum)
         maximum = tf.convert_to_tensor(self.maximum)
         if training is not None and training is not False:
@@ -213,7 +223,7 @@ class ActivationQuantizer(_Phased, keras.layers.Layer):
             )
             self.minimum.assign(minimum)
             self.maximum.assign(maximum)
-        rounded = fake_quant.activations(values, minimum, maximum)
+        rounded = self._fake_quant(values, minimum, maximum)
         return tf.cast(self._rounded(rounded, values), self.compute_dtype)
 
     def _observe(self, values, minimum, maximum, training):
@@ -222,7 +232,7 @@ class ActivationQuantizer(_Phased, keras.layers.Layer):
         if self._phase is not None:
             is_frozen = self._is_past(Phase.QUANTIZE)
             observes = tf.logical_and(observes, tf.logical_not(is_frozen))
-        least, largest = tf.unstack(_extremes(tf.stop_gradient(values)))
+        least, largest = tf.unstack(self._extremes(tf.stop_gradient(values)))
         is_first = maximum - minimum < fake_quant.NO_WIDTH
         keep = tf.where(is_first, 0.0, self.decay)
         # No conditional: it would double the time that tracing takes.
@@ -231,15 +241,34 @@ class ActivationQuantizer(_Phased, keras.layers.Layer):
             tf.where(observes, keep * maximum + (1 - keep) * largest, maximum),
         )
 
+    @property
+    def _fake_quant(self):
+        if self.per_channel:
+            return fake_quant.channels
+        return fake_quant.activations
+
+    def _extremes(self, values):
+        """[2] or [2, channels]: least and largest values, 0 among them."""
+        axis = list(range(values.shape.rank - 1)) if self.per_channel else None
+        return tf.stack(
+            [
+                tf.minimum(tf.reduce_min(values, axis), 0.0),
+                tf.maximum(tf.reduce_max(values, axis), 0.0),
+            ]
+        )
+
+    def channel_magnitudes(self) -> np.ndarray:
+        """What the channels are multiplied by behind int8 values of one scale.
+
+        Returns:
+            float32 [channels], or [] and 1 with one range for all.
+        """
+        if not self.per_channel:
+            return np.float32(1)
+        return fake_quant.channel_magnitudes(
+            self.minimum.numpy(), self.maximum.numpy()
+        )
+
     def get_config(self):
-        return {**super().get_config(), "decay": self.decay}
-
-
-def _extremes(values):
-    """[2]: the least value and the largest one, 0 being among them."""
-    return tf.stack(
-        [
-            tf.minimum(tf.reduce_min(values), 0.0),
-            tf.maximum(tf.reduce_max(values), 0.0),
-        ]
-    )
+        config = {"decay": self.decay, "per_channel": self.per_channel}
+        return {**super().get_config(), **config}

@@ -32,11 +32,12 @@ _ATTRIBUTES = (
     "new_weights",
 )
 # Of quantization.json.
-VERSION = 1
+VERSION = 2
 _SCHEME = {
     "weights": "int8, symmetric, a scale per output channel",
     "embeddings": "int8, symmetric, a scale per table",
     "activations": "int8, asymmetric, a range per tensor",
+    "residuals": "int8, symmetric, a range per channel",
 }
 
 
@@ -76,10 +77,11 @@ class QuantizedModel(functional.Functional):
         """The `ActivationQuantizer` layers by name, in the model's order."""
         return dict(_quantizers(self))
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
+    def ranges(self) -> dict[str, tuple]:
         """(minimum, maximum) of every quantizer; (0, 0) if it saw nothing.
 
-        Of the replicas of this process it is the mean.
+        Both are floats, or tuples of one for every channel. Of the replicas of
+        this process it is the mean.
         """
         return {
             name: (_local_mean(layer.minimum), _local_mean(layer.maximum))
@@ -97,9 +99,11 @@ class QuantizedModel(functional.Functional):
     def set_ranges(self, ranges: Mapping[str, Sequence[float]]) -> None:
         """Takes ranges such as `ranges()` gives.
 
+        Numbers may stand for those of all channels.
+
         Raises:
             ValueError: for a missing or unknown name, or a range that is not
-                finite or lacks 0.
+                finite, lacks 0 or is of another number of channels.
         """
         quantizers = self.quantizers
         for name in [*quantizers, *ranges]:
@@ -107,9 +111,17 @@ class QuantizedModel(functional.Functional):
                 known = "no range" if name in quantizers else "no quantizer"
                 raise ValueError(f"There is {known} {name!r} in {self.name}.")
             fake_quant.check_range(*ranges[name], name)
+            given = np.shape(ranges[name])
+            shape = tuple(quantizers[name].minimum.shape)
+            if given[1:] not in ((), shape):
+                raise ValueError(
+                    f"The range of {name} must be (minimum, maximum), numbers "
+                    f"or arrays of shape {shape}; got shape {given}."
+                )
         for name, layer in quantizers.items():
-            layer.minimum.assign(ranges[name][0])
-            layer.maximum.assign(ranges[name][1])
+            variables = layer.minimum, layer.maximum
+            for variable, end in zip(variables, np.float32(ranges[name])):
+                variable.assign(np.broadcast_to(end, variable.shape))
 
     def quantization_state(self) -> dict:
         """The contents of quantization.json, see `saved.restore`."""
@@ -135,7 +147,8 @@ def quantize(
     Kernels of Dense layers are rounded to 255 levels with a scale for every
     output channel, tables of embeddings to as many of one scale, and the
     inputs and outputs of Dense layers to 256 levels of a range that training
-    learns (Q8BERT, Zafrir et al. 2019; Zafrir et al. 2021, section 3.4).
+    learns (Q8BERT, Zafrir et al. 2019; Zafrir et al. 2021, section 3.4); where
+    only sums read an output, its channels have ranges of their own.
     Everything else stays float: residual sums, layer norm, softmax, GELU.
 
     The clone shares every variable with `model`, so that a lock on its kernels
@@ -197,11 +210,9 @@ def calibrate(model: QuantizedModel, batches: Iterable) -> QuantizedModel:
             model(inputs, training=False)
             # A layer of a shared model may have been called several times.
             return [
-                tf.stack(
-                    [
-                        tf.reduce_min(tf.stack(layer.collected)[:, 0]),
-                        tf.reduce_max(tf.stack(layer.collected)[:, 1]),
-                    ]
+                (
+                    tf.reduce_min([x[0] for x in layer.collected], 0),
+                    tf.reduce_max([x[1] for x in layer.collected], 0),
                 )
                 for layer in quantizers
             ]
@@ -214,23 +225,27 @@ def calibrate(model: QuantizedModel, batches: Iterable) -> QuantizedModel:
     try:
         for batch in batches:
             inputs = batch[0] if isinstance(batch, tuple) else batch
-            found.append(np.stack([x.numpy() for x in extremes(inputs)]))
+            found.append(extremes(inputs))
     finally:
         model.phase = phase
     if not found:
         raise ValueError("There is no batch to calibrate with.")
-    means = np.mean(found, 0, dtype=np.float64).tolist()
+    means = [
+        [np.mean(end, 0, dtype=np.float64) for end in zip(*batches)]
+        for batches in zip(*found)
+    ]
     model.set_ranges(dict(zip(model.quantizers, means)))
     return model
 
 
-def _local_mean(variable) -> float:
+def _local_mean(variable) -> float | tuple[float, ...]:
     """Without a word to other workers, who may not be asking."""
     copies = [variable]
     if isinstance(variable, tf.distribute.DistributedValues):
         copies = variable.values
-    mean = np.mean([x.numpy() for x in copies], dtype=np.float64)
-    return float(np.float32(mean))
+    mean = np.mean([x.numpy() for x in copies], 0, dtype=np.float64)
+    mean = np.float32(mean).tolist()
+    return tuple(mean) if isinstance(mean, list) else mean
 
 
 def _quantizers(model, prefix=""):
@@ -312,12 +327,13 @@ class _Cloner:
         if not isinstance(new, QuantizedDense):
             return new(*args, **kwargs)
 
-        def quantizer(where):
+        def quantizer(where, per_channel=False):
             name = f"{layer.name}_{where}_quantizer"
             count = names[name]
             names[name] += 1
             return ActivationQuantizer(
                 self._range_decay,
+                per_channel,
                 dtype=new.dtype_policy,
                 # A shared layer's calls differ in their ranges.
                 name=f"{name}_{count}" if count else name,
@@ -327,7 +343,8 @@ class _Cloner:
         if id(inputs) not in rounded:
             # With the tensor itself, so that no other gets its identity.
             rounded[id(inputs)] = quantizer("input")(inputs), inputs
-        outputs = quantizer("output")(new(rounded[id(inputs)][0], **kwargs))
+        outputs = new(rounded[id(inputs)][0], **kwargs)
+        outputs = quantizer("output", _is_summed(layer))(outputs)
         if layer.activation in (None, keras.activations.linear):
             return outputs
         return keras.layers.Activation(
@@ -351,6 +368,23 @@ class _Cloner:
                 new = QuantizedDense(layer)
             self._layers[layer] = new
         return self._layers[layer]
+
+
+def _is_summed(layer: keras.layers.Dense) -> bool:
+    """Whether only sums read a Dense, which is called once."""
+
+    def readers(layer):
+        for node in layer._outbound_nodes:
+            if isinstance(node.layer, keras.layers.Dropout):
+                yield from readers(node.layer)
+            else:
+                yield node.layer
+
+    return (
+        layer.activation in (None, keras.activations.linear)
+        and len(layer._inbound_nodes) == 1
+        and {type(x) for x in readers(layer)} == {keras.layers.Add}
+    )
 
 
 def _new_input(node):

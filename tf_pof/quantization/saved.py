@@ -71,7 +71,7 @@ def restore(model: keras.Model, source: str) -> keras.Model:
         raise ValueError(
             f"{source}: quantization.json has version "
             f"{state.get('version')!r}, but this program reads {VERSION}: "
-            "update tf_pof."
+            "read it with the tf_pof that wrote it, or quantize it again."
         )
     try:
         quantized = quantize(model, list(state["layers"]))
