@@ -24,19 +24,26 @@ constexpr int kWeightKeys = 512;
 constexpr float kWeightOne = 32767.0f;
 constexpr float kLog2E = 1.44269504f;
 
-// Calls result(row, vector, dot products) for `kVectors` vectors by
-// Product::kRows rows of a matrix product. `shared` has a group of 4 bytes
-// after the other in each row, `own` a vector after the other in each group.
-template <typename Product, int kVectors, typename Result>
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
+};
+
+// kVectors vectors by Product::kRows rows of a matrix product: of start(row,
+// vector) plus dot products, result(row, vectors) gets each row. `shared` has
+// a group of 4 bytes after the other in each row, `own` a vector after the
+// other in each group.
+template <typename Product, int kVectors, typename Start, typename Result>
 TF_POF_INLINE void MultiplyTile(const uint8_t* shared, size_t shared_stride,
                                 const uint8_t* own, size_t own_stride,
-                                int groups, const Result& result) {
+                                int groups, const Start& start,
+                                const Result& result) {
   constexpr int kRows = Product::kRows;
   typename Product::Sums sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = Product::Zero();
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Product::Start(start(r, v));
   }
   for (int g = 0; g < groups; ++g, shared += 4, own += own_stride) {
     typename Product::Own values[kVectors];
@@ -55,40 +62,42 @@ TF_POF_INLINE void MultiplyTile(const uint8_t* shared, size_t shared_stride,
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+    Vector::Int totals[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      result(r, v, Product::Total(sums[r][v]));
-    }
+    for (int v = 0; v < kVectors; ++v) totals[v] = Product::Total(sums[r][v]);
+    result(r, totals);
   }
 }
 
-// The same for any number of rows (rounded up) and vectors.
-template <typename Product, typename Result>
+// The same for any number of rows, rounded up, and of vectors.
+template <typename Product, typename Start, typename Result>
 TF_POF_INLINE void Multiply(int rows, const uint8_t* shared,
                             size_t shared_stride, int vectors,
                             const uint8_t* own, size_t own_stride, int groups,
-                            const Result& result) {
+                            const Start& start, const Result& result) {
   constexpr int kMost = Product::kVectors;
   for (int first = 0; first < vectors; first += kMost) {
     for (int row = 0; row < rows; row += Product::kRows) {
-      const auto tile = [&](int r, int v, const Vector::Int& total)
-                            __attribute__((always_inline)) {
-                              result(row + r, first + v, total);
-                            };
-      const uint8_t* a = shared + row * shared_stride;
-      const uint8_t* b = own + first * 64;
-      const int left = Min(vectors - first, kMost);
-      if (left == kMost) {
-        MultiplyTile<Product, kMost>(a, shared_stride, b, own_stride, groups,
-                                     tile);
+      const auto tile = [&](auto count) __attribute__((always_inline)) {
+        constexpr int kVectors = decltype(count)::value;
+        MultiplyTile<Product, kVectors>(
+            shared + row * shared_stride, shared_stride, own + first * 64,
+            own_stride, groups,
+            [&](int r, int v) __attribute__((always_inline)) {
+              return start(row + r, first + v);
+            },
+            [&](int r, const Vector::Int(&totals)[kVectors]) __attribute__((
+                always_inline)) { result(row + r, first, totals); });
+      };
+      const int left = vectors - first;
+      if (left >= kMost) {
+        tile(Count<kMost>());
       } else if (left == 3) {
-        MultiplyTile < Product,
-            kMost<3 ? kMost : 3>(a, shared_stride, b, own_stride, groups, tile);
+        tile(Count < kMost<3 ? kMost : 3>());
       } else if (left == 2) {
-        MultiplyTile < Product,
-            kMost<2 ? kMost : 2>(a, shared_stride, b, own_stride, groups, tile);
+        tile(Count < kMost<2 ? kMost : 2>());
       } else {
-        MultiplyTile<Product, 1>(a, shared_stride, b, own_stride, groups, tile);
+        tile(Count<1>());
       }
     }
   }
@@ -117,51 +126,73 @@ struct Head {
 // of the query, where shift makes queries fit their type.
 void PackKeys(const Head& head) {
   using Product = Vector::Scores;
-  constexpr int kSize = Product::kSize;
   using Element = typename Product::OwnElement;
+  constexpr int kSize = Product::kSize;
   const int keys = head.plan.keys;
   const int groups = head.plan.depth / kSize;
-  const int zero_point = head.task.params->query.zero_point;
-  const int correction = -(Product::Shift(zero_point) + zero_point);
   auto* tile = head.at<Element>(head.plan.key_tile);
-  auto* corrections = head.at<int32_t>(head.plan.corrections);
+  const size_t row_size = static_cast<size_t>(keys) * kSize;
   for (int k = 0; k < keys; ++k) {
     const int8_t* row = head.task.key + k * head.stride;
     const int size = k < head.task.sequence ? head.head_size : 0;
+    const int whole = size / kSize;
     Element* to = tile + k * kSize;
-    int sum = 0;
-    for (int d = 0; d < size; ++d) sum += row[d];
-    corrections[k] = sum * correction;
-    int g = 0;
-    for (; g < size / kSize; ++g) {
-      Element group[kSize];
-      for (int i = 0; i < kSize; ++i) group[i] = row[g * kSize + i];
-      memcpy(to + static_cast<size_t>(g) * keys * kSize, group, sizeof(group));
+    for (int g = 0; g < whole; ++g, to += row_size, row += kSize) {
+      for (int i = 0; i < kSize; ++i) to[i] = row[i];
     }
-    for (; g < groups; ++g) {
-      Element group[kSize] = {};
-      for (int d = g * kSize; d < size; ++d) group[d - g * kSize] = row[d];
-      memcpy(to + static_cast<size_t>(g) * keys * kSize, group, sizeof(group));
+    for (int g = whole; g < groups; ++g, to += row_size) {
+      for (int i = 0; i < kSize; ++i) {
+        to[i] = g * kSize + i < size ? *row++ : 0;
+      }
     }
+  }
+
+  const int zero_point = head.task.params->query.zero_point;
+  const int factor = -(Product::Shift(zero_point) + zero_point);
+  auto* corrections = head.at<int32_t>(head.plan.corrections);
+  typename Product::SharedElement one[kSize];
+  for (auto& element : one) element = 1;
+  const auto ones = Product::LoadShared(one);
+  for (int k = 0; k < keys; k += kLanes) {
+    auto sums = Product::Start(Vector::SetInt(0));
+    for (int g = 0; g < groups; ++g) {
+      Product::Dot(ones, Product::LoadOwn(tile + g * row_size + k * kSize),
+                   &sums);
+    }
+    Vector::StoreInt(corrections + k, Product::Total(sums));
+  }
+  for (int k = 0; k < keys; ++k) corrections[k] *= factor;
+}
+
+// Two rows of values as pairs; those after `size` channels are zero.
+void PackPairs(const int8_t* row, const int8_t* next, int size, int channels,
+               int16_t* to) {
+  int d = 0;
+  for (; d + kLanes <= size; d += kLanes) {
+    Vector::StorePairs(to + 2 * d, row + d, next + d);
+  }
+  for (; d < channels; d += kLanes) {
+    int8_t a[kLanes] = {}, b[kLanes] = {};
+    for (int i = 0; d + i < size; ++i) {
+      a[i] = row[d + i];
+      b[i] = next[d + i];
+    }
+    Vector::StorePairs(to + 2 * d, a, b);
   }
 }
 
 void PackValues(const Head& head) {
   const int channels = head.plan.channels;
-  auto* tile = head.at<uint32_t>(head.plan.value_tile);
-  for (int k = 0; k < head.plan.keys; k += 2) {
+  auto* to = head.at<int16_t>(head.plan.value_tile);
+  for (int k = 0; k < head.plan.keys; k += 2, to += 2 * channels) {
     const int8_t* row = head.task.value + k * head.stride;
-    uint32_t* to = tile + static_cast<size_t>(k / 2) * channels;
-    int d = 0;
     if (k + 1 < head.task.sequence) {
-      for (; d < head.head_size; ++d) {
-        to[d] = static_cast<uint16_t>(row[d]) |
-                static_cast<uint32_t>(row[d + head.stride]) << 16;
-      }
-    } else if (k < head.task.sequence) {
-      for (; d < head.head_size; ++d) to[d] = static_cast<uint16_t>(row[d]);
+      PackPairs(row, row + head.stride, head.head_size, channels, to);
+    } else {
+      // Weights of keys after the sequence are zero.
+      const int size = k < head.task.sequence ? head.head_size : 0;
+      PackPairs(row, row, size, channels, to);
     }
-    for (; d < channels; ++d) to[d] = 0;
   }
 }
 
@@ -192,12 +223,11 @@ void PackQueries(const Head& head, int first, int rows, int32_t* constants) {
     const int8_t* row = head.task.query + (first + r) * head.stride;
     const int size = r < rows ? head.head_size : 0;
     int sum = -zero_point * size;
-    int d = 0;
-    for (; d < size; ++d) {
+    for (int d = 0; d < size; ++d) sum += row[d];
+    for (int d = 0; d < size; ++d) {
       to[d] = static_cast<Element>(row[d] + shift);
-      sum += row[d];
     }
-    for (; d < depth; ++d) to[d] = 0;
+    for (int d = size; d < depth; ++d) to[d] = 0;
     constants[r] = -head.task.params->key.zero_point * sum;
   }
 }
@@ -214,21 +244,27 @@ void Score(const Head& head, int rows, const int32_t* constants,
   const auto* mask = head.at<const float>(plan.mask);
   const auto* corrections = head.at<const int32_t>(plan.corrections);
   auto* scores = head.at<float>(plan.scores);
+  const size_t keys = plan.keys;
   for (int r = 0; r < kQueryRows; ++r) highest[r] = Vector::Set(-FLT_MAX);
   Multiply<Product>(
       rows, head.at<const uint8_t>(plan.queries), plan.depth * sizeof(Element),
       plan.keys / kLanes, head.at<const uint8_t>(plan.key_tile),
       static_cast<size_t>(plan.keys) * 4, plan.depth / Product::kSize,
-      [&](int r, int v,
-          const Vector::Int& total) __attribute__((always_inline)) {
-        const Vector::Int product = Vector::AddInt(
-            Vector::AddInt(total, Vector::LoadInt(corrections + v * kLanes)),
-            Vector::SetInt(constants[r]));
-        const Vector::Float score = Vector::Fma(
-            Vector::ToFloat(product), scale, Vector::Load(mask + v * kLanes));
-        highest[r] = Vector::Max(score, highest[r]);
-        Vector::Store(scores + static_cast<size_t>(r) * plan.keys + v * kLanes,
-                      score);
+      [=](int r, int v) __attribute__((always_inline)) {
+        return Vector::AddInt(Vector::LoadInt(corrections + v * kLanes),
+                              Vector::SetInt(constants[r]));
+      },
+      [=](int r, int first, const auto& totals) __attribute__((always_inline)) {
+        Vector::Float most = highest[r];
+        int at = first * kLanes;
+        for (const Vector::Int& total : totals) {
+          const Vector::Float score = Vector::Fma(Vector::ToFloat(total), scale,
+                                                  Vector::Load(mask + at));
+          Vector::Store(scores + r * keys + at, score);
+          most = Vector::Max(score, most);
+          at += kLanes;
+        }
+        highest[r] = most;
       });
 }
 
@@ -275,20 +311,25 @@ int64_t Softmax(const Head& head, int row, const Vector::Float& highest) {
 void WeighValues(const Head& head, int rows) {
   const AttentionScratch& plan = head.plan;
   auto* context = head.at<float>(plan.context);
-  const size_t own_stride = static_cast<size_t>(plan.channels) * 4;
+  const size_t channels = plan.channels;
+  const size_t own_stride = channels * 4;
   for (int block = 0; block < plan.keys; block += kWeightKeys) {
     Multiply<Vector::Pairs>(
         rows, head.at<const uint8_t>(plan.weights) + block * sizeof(int16_t),
         plan.keys * sizeof(int16_t), plan.channels / kLanes,
         head.at<const uint8_t>(plan.value_tile) + block / 2 * own_stride,
         own_stride, Min(plan.keys - block, kWeightKeys) / 2,
-        [&](int r, int v, const Vector::Int& total)
+        [](int, int)
+            __attribute__((always_inline)) { return Vector::SetInt(0); },
+        [=](int r, int first, const auto& totals)
             __attribute__((always_inline)) {
-              float* to =
-                  context + static_cast<size_t>(r) * plan.channels + v * kLanes;
-              Vector::Float sum = Vector::ToFloat(total);
-              if (block > 0) sum = Vector::Add(Vector::Load(to), sum);
-              Vector::Store(to, sum);
+              float* to = context + r * channels + first * kLanes;
+              for (const Vector::Int& total : totals) {
+                Vector::Float sum = Vector::ToFloat(total);
+                if (block > 0) sum = Vector::Add(Vector::Load(to), sum);
+                Vector::Store(to, sum);
+                to += kLanes;
+              }
             });
   }
 }

@@ -55,6 +55,7 @@ constexpr struct {
     {"avxvnni", Isa::kAvxVnni},
     {"avx2", Isa::kAvx2},
     {"neondot", Isa::kNeonDot},
+    {"neon", Isa::kNeon},
     {"scalar", Isa::kAny},
 };
 
@@ -75,9 +76,12 @@ bool Supported(Isa isa) {
   if (isa == Isa::kAvx2) return now & 2;
   if (isa == Isa::kAvx512Vnni) return now & 4;
   if (isa == Isa::kAvxVnni) return now & 8;
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(__aarch64__)
+  if (isa == Isa::kNeon) return true;
+#if defined(__linux__)
   constexpr unsigned long kDotProduct = 1ul << 20;
   if (isa == Isa::kNeonDot) return getauxval(AT_HWCAP) & kDotProduct;
+#endif
 #endif
   return false;
 }

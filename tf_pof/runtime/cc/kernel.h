@@ -63,7 +63,7 @@ struct Task {
 };
 
 // Plain C, then those of x86 and of Arm, each from the least to the best.
-enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeonDot };
+enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeon, kNeonDot };
 inline constexpr Isa kBestIsa = Isa::kNeonDot;
 
 struct WeightCounts;  // choose.h

@@ -32,117 +32,126 @@ TF_POF_INLINE float SumRow(int size, const Function& function) {
                                  Vector::Add(parts[2], parts[3])));
 }
 
-struct RowNorm {
-  const TfPofLayerNormParams& params;
-  Quantizer quantize;
-  Vector::Float inverse_scale;
-
-  explicit RowNorm(const TfPofLayerNormParams& params)
-      : params(params),
-        quantize(params.output.zero_point),
-        inverse_scale(Vector::Set(1.0f / params.output.scale)) {}
-
-  // Normalizes `row`, which has room for whole chunks.
-  void operator()(float* row, float* output, int8_t* quantized) const {
-    const int channels = params.channels;
-    const int size = CeilDiv(channels, kChunk) * kChunk;
-    const float count = static_cast<float>(channels);
-    for (int i = channels; i < size; ++i) row[i] = 0.0f;
-    const float sum = SumRow(size, [&](const Vector::Float& part,
-                                       int i) __attribute__((always_inline)) {
-      return Vector::Add(part, Vector::Load(row + i));
-    });
-    const float mean = sum / count;
-    // Adds nothing to the variance.
-    for (int i = channels; i < size; ++i) row[i] = mean;
-    const Vector::Float means = Vector::Set(mean);
-    const float squares = SumRow(
-        size,
-        [&](const Vector::Float& part, int i) __attribute__((always_inline)) {
-          const Vector::Float x = Vector::Sub(Vector::Load(row + i), means);
-          return Vector::Fma(x, x, part);
-        });
-    const Vector::Float inverse =
-        Vector::Set(1.0f / sqrtf(squares / count + params.epsilon));
-    const auto finish = [&](const float* x, const float* gamma,
-                            const float* beta, float* to,
-                            int8_t* rounded) __attribute__((always_inline)) {
-      const Vector::Float y = Vector::Fma(
-          Vector::Sub(Vector::Load(x), means),
-          Vector::Mul(inverse, Vector::Load(gamma)), Vector::Load(beta));
-      if (to != nullptr) Vector::Store(to, y);
-      if (rounded != nullptr) {
-        Vector::StoreInt8(rounded, quantize(Vector::Mul(y, inverse_scale)));
-      }
-    };
-    int i = 0;
-    for (; i + kLanes <= channels; i += kLanes) {
-      finish(row + i, params.gamma + i, params.beta + i,
-             output == nullptr ? nullptr : output + i,
-             quantized == nullptr ? nullptr : quantized + i);
-    }
-    if (i == channels) return;
-    const size_t left = channels - i;
-    float gamma[kLanes] = {}, beta[kLanes] = {}, last[kLanes];
-    int8_t rounded[kLanes];
-    memcpy(gamma, params.gamma + i, left * sizeof(float));
-    memcpy(beta, params.beta + i, left * sizeof(float));
-    finish(row + i, gamma, beta, last, rounded);
-    if (output != nullptr) memcpy(output + i, last, left * sizeof(float));
-    if (quantized != nullptr) memcpy(quantized + i, rounded, left);
+// Normalizes a row by its mean and 1 / deviation. Pointers are of this row.
+template <bool kFloat, bool kInt8>
+void FinishRow(const TfPofLayerNormParams& params, const float* row, float mean,
+               float inverse, float* output, int8_t* quantized) {
+  // Local, as what is stored might otherwise change them.
+  const int channels = params.channels;
+  const float* gamma = params.gamma;
+  const float* beta = params.beta;
+  const Quantizer quantize(params.output.zero_point);
+  const Vector::Float steps = Vector::Set(1.0f / params.output.scale);
+  const Vector::Float means = Vector::Set(mean);
+  const Vector::Float inverses = Vector::Set(inverse);
+  const auto finish = [=](const float* x, const float* g, const float* b,
+                          float* to,
+                          int8_t* rounded) __attribute__((always_inline)) {
+    const Vector::Float y =
+        Vector::Fma(Vector::Sub(Vector::Load(x), means),
+                    Vector::Mul(inverses, Vector::Load(g)), Vector::Load(b));
+    if (kFloat) Vector::Store(to, y);
+    if (kInt8) Vector::StoreInt8(rounded, quantize(Vector::Mul(y, steps)));
+  };
+  int i = 0;
+  for (; i + kLanes <= channels; i += kLanes) {
+    finish(row + i, gamma + i, beta + i, output + i, quantized + i);
   }
-};
+  if (i == channels) return;
+  const size_t left = channels - i;
+  float last_gamma[kLanes] = {}, last_beta[kLanes] = {}, last[kLanes];
+  int8_t rounded[kLanes];
+  memcpy(last_gamma, gamma + i, left * sizeof(float));
+  memcpy(last_beta, beta + i, left * sizeof(float));
+  finish(row + i, last_gamma, last_beta, last, rounded);
+  if (kFloat) memcpy(output + i, last, left * sizeof(float));
+  if (kInt8) memcpy(quantized + i, rounded, left);
+}
 
-// Writes the values of an int8 row to `row`, or adds them to what is there.
+// Normalizes `row` of token t, which has room for whole chunks.
+void Normalize(const NormTask& task, int t, float* row) {
+  const TfPofLayerNormParams& params = *task.params;
+  const int channels = params.channels;
+  const int size = CeilDiv(channels, kChunk) * kChunk;
+  const float count = static_cast<float>(channels);
+  for (int i = channels; i < size; ++i) row[i] = 0.0f;
+  const float sum = SumRow(size, [=](const Vector::Float& part,
+                                     int i) __attribute__((always_inline)) {
+    return Vector::Add(part, Vector::Load(row + i));
+  });
+  const float mean = sum / count;
+  // Adds nothing to the variance.
+  for (int i = channels; i < size; ++i) row[i] = mean;
+  const Vector::Float means = Vector::Set(mean);
+  const float squares = SumRow(size, [=](const Vector::Float& part,
+                                         int i) __attribute__((always_inline)) {
+    const Vector::Float x = Vector::Sub(Vector::Load(row + i), means);
+    return Vector::Fma(x, x, part);
+  });
+  const float inverse = 1.0f / sqrtf(squares / count + params.epsilon);
+  const size_t start = static_cast<size_t>(t) * channels;
+  if (task.quantized == nullptr) {
+    FinishRow<true, false>(params, row, mean, inverse, task.output + start,
+                           nullptr);
+  } else if (task.output == nullptr) {
+    FinishRow<false, true>(params, row, mean, inverse, nullptr,
+                           task.quantized + start);
+  } else {
+    FinishRow<true, true>(params, row, mean, inverse, task.output + start,
+                          task.quantized + start);
+  }
+}
+
+// row = the values of `x`, plus `base` if kAdd.
 template <bool kAdd>
-TF_POF_INLINE void AddInt8(const int8_t* from, int channels,
-                           const TfPofQuantization& quantization, float* row) {
+void AddInt8(const float* base, const int8_t* x, int channels,
+             const TfPofQuantization& quantization, float* row) {
   const Vector::Int zero = Vector::SetInt(-quantization.zero_point);
   const Vector::Float scale = Vector::Set(quantization.scale);
-  const auto add = [&](const int8_t* x,
+  const auto add = [=](const float* from, const int8_t* bytes,
                        float* to) __attribute__((always_inline)) {
     Vector::Float value = Vector::Mul(
-        Vector::ToFloat(Vector::AddInt(Vector::LoadInt8(x), zero)), scale);
-    if (kAdd) value = Vector::Add(Vector::Load(to), value);
+        Vector::ToFloat(Vector::AddInt(Vector::LoadInt8(bytes), zero)), scale);
+    if (kAdd) value = Vector::Add(Vector::Load(from), value);
     Vector::Store(to, value);
   };
   int i = 0;
-  for (; i + kLanes <= channels; i += kLanes) add(from + i, row + i);
+  for (; i + kLanes <= channels; i += kLanes) add(base + i, x + i, row + i);
   if (i == channels) return;
-  int8_t last[kLanes] = {};
-  memcpy(last, from + i, channels - i);
-  add(last, row + i);
+  float last[kLanes] = {};
+  int8_t bytes[kLanes] = {};
+  if (kAdd) memcpy(last, base + i, (channels - i) * sizeof(float));
+  memcpy(bytes, x + i, channels - i);
+  add(last, bytes, row + i);
 }
 
-void AddFloat(const float* from, int channels, float* row) {
-  for (int i = 0; i < channels; ++i) row[i] += from[i];
+void AddFloat(const float* base, const float* x, int channels, float* row) {
+  for (int i = 0; i < channels; ++i) row[i] = base[i] + x[i];
 }
 
 void LayerNorm(const NormTask& task) {
-  const RowNorm norm(*task.params);
-  const int channels = task.params->channels;
+  const TfPofLayerNormParams& params = *task.params;
+  const int channels = params.channels;
   alignas(kCacheLine) float row[kMaxChannels];
   for (int t = task.begin; t < task.end; ++t) {
     const size_t start = static_cast<size_t>(t) * channels;
-    const float* first =
-        task.residual != nullptr ? task.residual : task.float_x;
-    if (first != nullptr) {
-      memcpy(row, first + start, channels * sizeof(float));
-      if (task.x != nullptr) {
-        AddInt8<true>(task.x + start, channels, task.params->x, row);
-      } else if (first != task.float_x && task.float_x != nullptr) {
-        AddFloat(task.float_x + start, channels, row);
-      }
+    const float* base =
+        task.residual == nullptr ? nullptr : task.residual + start;
+    if (task.x != nullptr && base != nullptr) {
+      AddInt8<true>(base, task.x + start, channels, params.x, row);
+    } else if (task.x != nullptr) {
+      AddInt8<false>(nullptr, task.x + start, channels, params.x, row);
+    } else if (task.float_x != nullptr && base != nullptr) {
+      AddFloat(base, task.float_x + start, channels, row);
     } else {
-      AddInt8<false>(task.x + start, channels, task.params->x, row);
+      memcpy(row, base != nullptr ? base : task.float_x + start,
+             channels * sizeof(float));
     }
-    norm(row, task.output == nullptr ? nullptr : task.output + start,
-         task.quantized == nullptr ? nullptr : task.quantized + start);
+    Normalize(task, t, row);
   }
 }
 
 void Embeddings(const NormTask& task) {
-  const RowNorm norm(*task.params);
   const int channels = task.params->channels;
   alignas(kCacheLine) float row[kMaxChannels];
   for (int t = task.begin; t < task.end; ++t) {
@@ -150,16 +159,14 @@ void Embeddings(const NormTask& task) {
       const TfPofTable& table = task.tables[i];
       const int32_t id =
           task.ids[i] == nullptr ? t % task.sequence : task.ids[i][t];
-      const int8_t* from = table.table + static_cast<size_t>(id) * channels;
+      const int8_t* x = table.table + static_cast<size_t>(id) * channels;
       if (i == 0) {
-        AddInt8<false>(from, channels, table.quantization, row);
+        AddInt8<false>(nullptr, x, channels, table.quantization, row);
       } else {
-        AddInt8<true>(from, channels, table.quantization, row);
+        AddInt8<true>(row, x, channels, table.quantization, row);
       }
     }
-    const size_t start = static_cast<size_t>(t) * channels;
-    norm(row, task.output == nullptr ? nullptr : task.output + start,
-         task.quantized == nullptr ? nullptr : task.quantized + start);
+    Normalize(task, t, row);
   }
 }
 

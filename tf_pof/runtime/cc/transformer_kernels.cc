@@ -6,7 +6,12 @@ namespace tf_pof {
 const TransformerKernel* const kTransformerKernels[] = {
     &kTransformerScalar,
 #if defined(__x86_64__)
+    &kTransformerAvx2,
+    &kTransformerAvxVnni,
     &kTransformerAvx512,
+#elif defined(__aarch64__)
+    &kTransformerNeon,
+    &kTransformerNeonDot,
 #endif
 };
 const int kNumTransformerKernels =

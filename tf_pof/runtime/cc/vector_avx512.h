@@ -26,12 +26,20 @@ struct Vector {
         _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   }
   TF_POF_INLINE void Store(float* to, Float x) { _mm512_storeu_ps(to, x); }
+  TF_POF_INLINE void StoreInt(int32_t* to, Int x) {
+    _mm512_storeu_si512(to, x);
+  }
   TF_POF_INLINE void StoreInt8(int8_t* to, Int x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(x));
   }
   TF_POF_INLINE void StoreInt16(int16_t* to, Int x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
                         _mm512_cvtepi32_epi16(x));
+  }
+  TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
+    const Int pairs = _mm512_mask_blend_epi16(
+        0xAAAAAAAA, LoadInt8(a), _mm512_slli_epi32(LoadInt8(b), 16));
+    _mm512_storeu_si512(to, pairs);
   }
 
   TF_POF_INLINE Float Add(Float a, Float b) { return _mm512_add_ps(a, b); }
@@ -84,7 +92,7 @@ struct Vector {
                    : "m"(*static_cast<const Int*>(from)));
       return groups;
     }
-    TF_POF_INLINE Sums Zero() { return _mm512_setzero_si512(); }
+    TF_POF_INLINE Sums Start(Int x) { return x; }
     TF_POF_INLINE Int Total(Sums sums) { return sums; }
   };
 

@@ -53,12 +53,22 @@ struct Vector {
   TF_POF_INLINE void Store(float* to, const Float& x) {
     memcpy(to, x.lane, sizeof(x.lane));
   }
+  TF_POF_INLINE void StoreInt(int32_t* to, const Int& x) {
+    memcpy(to, x.lane, sizeof(x.lane));
+  }
   // The values fit.
   TF_POF_INLINE void StoreInt8(int8_t* to, const Int& x) {
     for (int i = 0; i < 16; ++i) to[i] = static_cast<int8_t>(x.lane[i]);
   }
   TF_POF_INLINE void StoreInt16(int16_t* to, const Int& x) {
     for (int i = 0; i < 16; ++i) to[i] = static_cast<int16_t>(x.lane[i]);
+  }
+  // The first one of each row, the second one of each, and so on.
+  TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
+    for (int i = 0; i < 16; ++i) {
+      to[2 * i] = a[i];
+      to[2 * i + 1] = b[i];
+    }
   }
 
   TF_POF_INLINE Float Add(const Float& a, const Float& b) {
@@ -158,7 +168,7 @@ struct Vector {
       memcpy(&groups, from, sizeof(groups));
       return groups;
     }
-    TF_POF_INLINE Sums Zero() { return SetInt(0); }
+    TF_POF_INLINE Sums Start(const Int& x) { return x; }
     // Wraps around.
     TF_POF_INLINE void Dot(const Shared& a, const Own& b, Sums* sums) {
       for (int i = 0; i < 16; ++i) {

@@ -1,0 +1,197 @@
+// The vectors of vector_scalar.h on AVX2 and FMA, and on AVX-VNNI where the
+// compiler may use it: two registers each.
+#ifndef TF_POF_RUNTIME_CC_VECTOR_AVX2_H_
+#define TF_POF_RUNTIME_CC_VECTOR_AVX2_H_
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define TF_POF_INLINE static inline __attribute__((always_inline))
+
+namespace tf_pof {
+namespace {
+
+struct Vector {
+  struct Float {
+    __m256 low, high;
+  };
+  struct Int {
+    __m256i low, high;
+  };
+
+  TF_POF_INLINE __m256i LoadBits(const void* from) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(from));
+  }
+  TF_POF_INLINE void StoreBits(void* to, __m256i x) {
+    _mm256_storeu_si256(static_cast<__m256i*>(to), x);
+  }
+  TF_POF_INLINE __m128i LoadHalfBits(const void* from) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(from));
+  }
+
+  TF_POF_INLINE Float Set(float x) {
+    return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+  }
+  TF_POF_INLINE Int SetInt(int32_t x) {
+    return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+  }
+  TF_POF_INLINE Float Load(const float* from) {
+    return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+  }
+  TF_POF_INLINE Int LoadInt(const int32_t* from) {
+    return {LoadBits(from), LoadBits(from + 8)};
+  }
+  TF_POF_INLINE Int LoadInt8(const int8_t* from) {
+    const __m128i bytes = LoadHalfBits(from);
+    return {_mm256_cvtepi8_epi32(bytes),
+            _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
+  }
+  TF_POF_INLINE void Store(float* to, Float x) {
+    _mm256_storeu_ps(to, x.low);
+    _mm256_storeu_ps(to + 8, x.high);
+  }
+  TF_POF_INLINE void StoreInt(int32_t* to, Int x) {
+    StoreBits(to, x.low);
+    StoreBits(to + 8, x.high);
+  }
+  TF_POF_INLINE __m256i ToInt16(Int x) {
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(x.low, x.high), 0xD8);
+  }
+  TF_POF_INLINE void StoreInt8(int8_t* to, Int x) {
+    const __m256i words = ToInt16(x);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                     _mm256_extracti128_si256(words, 1)));
+  }
+  TF_POF_INLINE void StoreInt16(int16_t* to, Int x) {
+    StoreBits(to, ToInt16(x));
+  }
+  TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
+    const __m128i x = LoadHalfBits(a), y = LoadHalfBits(b);
+    StoreBits(to, _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y)));
+    StoreBits(to + 16, _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(x, y)));
+  }
+
+  TF_POF_INLINE Float Add(Float a, Float b) {
+    return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Float Sub(Float a, Float b) {
+    return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Float Mul(Float a, Float b) {
+    return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Float Fma(Float a, Float b, Float c) {
+    return {_mm256_fmadd_ps(a.low, b.low, c.low),
+            _mm256_fmadd_ps(a.high, b.high, c.high)};
+  }
+  TF_POF_INLINE Float Min(Float a, Float b) {
+    return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Float Max(Float a, Float b) {
+    return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Int AddInt(Int a, Int b) {
+    return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+  }
+  TF_POF_INLINE Float ToFloat(Int x) {
+    return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};
+  }
+  TF_POF_INLINE Int Round(Float x) {
+    return {_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high)};
+  }
+  TF_POF_INLINE __m256 ScaleByPower(__m256 x, __m256 power) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(x),
+                         _mm256_slli_epi32(_mm256_castps_si256(power), 23)));
+  }
+  TF_POF_INLINE Float ScaleByPower(Float x, Float power) {
+    return {ScaleByPower(x.low, power.low), ScaleByPower(x.high, power.high)};
+  }
+
+  TF_POF_INLINE float Sum(Float x) {
+    const __m256 eight = _mm256_add_ps(x.low, x.high);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight),
+                                   _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  TF_POF_INLINE float Highest(Float x) {
+    const __m256 eight = _mm256_max_ps(x.low, x.high);
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight),
+                                   _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
+  TF_POF_INLINE int32_t SumInt(Int x) {
+    const __m256i eight = _mm256_add_epi32(x.low, x.high);
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight),
+                                       _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+  }
+
+  // 12 registers of sums, 2 of `own` and one of `shared`.
+  struct Product {
+    static constexpr int kRows = 6;
+    static constexpr int kVectors = 1;
+    using Sums = Int;
+    using Shared = __m256i;
+    using Own = Int;
+
+    TF_POF_INLINE Shared LoadShared(const void* from) {
+      int32_t group;
+      memcpy(&group, from, sizeof(group));
+      return _mm256_set1_epi32(group);
+    }
+    TF_POF_INLINE Own LoadOwn(const void* from) {
+      return LoadInt(static_cast<const int32_t*>(from));
+    }
+    TF_POF_INLINE Sums Start(Int x) { return x; }
+    TF_POF_INLINE Int Total(Sums sums) { return sums; }
+  };
+
+  struct Pairs : Product {
+    using SharedElement = int16_t;
+    using OwnElement = int16_t;
+    static constexpr int kSize = 2;
+    TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
+    TF_POF_INLINE void Dot(Shared a, __m256i b, __m256i* sums) {
+#if defined(__AVXVNNI__)
+      *sums = _mm256_dpwssd_avx_epi32(*sums, a, b);
+#else
+      *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(a, b));
+#endif
+    }
+    TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
+      Dot(a, b.low, &sums->low);
+      Dot(a, b.high, &sums->high);
+    }
+  };
+
+#if defined(__AVXVNNI__)
+
+  struct Quads : Product {
+    using SharedElement = uint8_t;
+    using OwnElement = int8_t;
+    static constexpr int kSize = 4;
+    TF_POF_INLINE int Shift(int) { return 128; }
+    TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
+      sums->low = _mm256_dpbusd_avx_epi32(sums->low, a, b.low);
+      sums->high = _mm256_dpbusd_avx_epi32(sums->high, a, b.high);
+    }
+  };
+  using Scores = Quads;
+
+#else
+
+  using Scores = Pairs;
+
+#endif
+};
+
+}  // namespace
+}  // namespace tf_pof
+
+#endif  // TF_POF_RUNTIME_CC_VECTOR_AVX2_H_
