@@ -1,12 +1,13 @@
 """What runtimes make of an exported model, as a table.
 
     python -m benchmarks.conformance [--model=runs/sst2_qat] [--engines=..]
+    python -m benchmarks.conformance --model=runs/sst2_qat --tflite=sst2.tflite
 
 The model is exported in the dense encoding with a dynamic batch and with a
-batch of 1, and each runtime's logits are compared with those of the quantized
-model in TensorFlow. A runtime is right if they are no further away than
-`tf_pof.export.parity` lets files be, which depends on what rounding the biases
-to int32 does to the model.
+batch of 1, unless files are given, and each runtime's logits are compared with
+those of the quantized model in TensorFlow. A runtime is right if they are no
+further away than `tf_pof.export.parity` lets files be, which depends on what
+rounding the biases to int32 does to the model.
 """
 
 import json
@@ -19,13 +20,19 @@ import numpy as np
 import rich.console
 
 from benchmarks.conformance import engines, models, table
-from tf_pof.export import convert, metadata, program, reference
+from tf_pof.export import convert, litert, metadata, program, reference
 
 _MODEL = flags.DEFINE_string(
     "model",
     None,
     "A quantized model, as bin/export_tflite takes it. By default minilm_l6_90 "
     "with a head that tells prose from facts.",
+)
+_TFLITE = flags.DEFINE_list(
+    "tflite",
+    [],
+    "Files that bin/export_tflite wrote of --model in the dense encoding: to "
+    "run them as they are.",
 )
 _TINY = flags.DEFINE_bool(
     "tiny", False, "Takes a random model of two small layers: for tests."
@@ -59,14 +66,35 @@ def exported(quantized, batch):
     )
 
 
-def compare(engine, path, batch, inputs, expected, rounded, steps):
+def files(quantized, folder, console):
+    """Yields path, batch (0 if dynamic) and signature of what is run."""
+    for path in _TFLITE.value:
+        lite = litert.LiteModel(path)
+        lengths = lite.sequence_lengths
+        if _LENGTH.value not in lengths:
+            raise app.UsageError(
+                f"{path} takes sequences of {', '.join(map(str, lengths))} "
+                "tokens: give one of them as --length."
+            )
+        several = len(lengths) > 1
+        key = f"seq_{_LENGTH.value}" if several else "serving_default"
+        yield os.path.abspath(path), lite.batch_size, key
+    for batch in () if _TFLITE.value else (0, 1):
+        path = os.path.join(folder, f"batch_{batch}.tflite")
+        console.print(f"Exporting with batch {batch or 'dynamic'}.")
+        with open(path, "wb") as file:
+            file.write(exported(quantized, batch))
+        yield path, batch, "serving_default"
+
+
+def compare(engine, path, key, batch, inputs, expected, rounded, steps):
     """A row of the table; `expected` and `rounded` are logits by name."""
     with tempfile.TemporaryDirectory() as folder:
         given = os.path.join(folder, "inputs.json")
         with open(given, "w", encoding="utf-8") as file:
             json.dump(
                 {
-                    "signature": "serving_default",
+                    "signature": key,
                     "batch_size": batch,
                     "inputs": {k: v.tolist() for k, v in inputs.items()},
                 },
@@ -93,6 +121,8 @@ def main(argv):
             f"There is no engine {unknown[0]}: choose "
             f"{', '.join(engines.ENGINES)}."
         )
+    if _TFLITE.value and not _MODEL.value:
+        raise app.UsageError("--tflite needs --model, that they were made of.")
     console = rich.console.Console(stderr=True)
     quantized = model()
     inputs = models.held_out(
@@ -105,17 +135,15 @@ def main(argv):
     steps = {k: reference.step_of(quantized, k) for k in expected}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for batch, shown in ((0, "dynamic"), (1, "1")):
-            path = os.path.join(folder, f"batch_{batch}.tflite")
-            console.print(f"Exporting with batch {shown}.")
-            with open(path, "wb") as file:
-                file.write(exported(quantized, batch))
+        for path, batch, key in files(quantized, folder, console):
+            shown = str(batch or "dynamic")
             for name in _ENGINES.value:
                 engine = engines.ENGINES[name]
                 console.print(f"{engine.name}, batch {shown}.")
                 row = compare(
                     engine,
                     path,
+                    key,
                     batch or _BATCH.value,
                     inputs,
                     expected,
@@ -135,7 +163,9 @@ def main(argv):
         np.abs(rounded[k] - expected[k]).mean() / (steps[k] or 1)
         for k in expected
     )
-    name = _MODEL.value or "minilm_l6_90, head fitted, ranges calibrated"
+    name = "minilm_l6_90, head fitted, ranges calibrated"
+    if _MODEL.value:
+        name = os.path.basename(os.path.normpath(_MODEL.value))
     if _TINY.value:
         name = "a random model of two layers"
     text = (
