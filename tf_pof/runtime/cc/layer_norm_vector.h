@@ -102,27 +102,47 @@ void Normalize(const NormTask& task, int t, float* row) {
   }
 }
 
-// row = the values of `x`, plus `base` if kAdd.
-template <bool kAdd>
+// row = the values of `x`, times `multipliers` if kMultiply, plus `base` if
+// kAdd.
+template <bool kAdd, bool kMultiply>
 void AddInt8(const float* base, const int8_t* x, int channels,
-             const TfPofQuantization& quantization, float* row) {
+             const TfPofQuantization& quantization, const float* multipliers,
+             float* row) {
   const Vector::Int zero = Vector::SetInt(-quantization.zero_point);
   const Vector::Float scale = Vector::Set(quantization.scale);
   const auto add = [=](const float* from, const int8_t* bytes,
+                       const float* factors,
                        float* to) __attribute__((always_inline)) {
     Vector::Float value = Vector::Mul(
         Vector::ToFloat(Vector::AddInt(Vector::LoadInt8(bytes), zero)), scale);
+    if (kMultiply) value = Vector::Mul(value, Vector::Load(factors));
     if (kAdd) value = Vector::Add(Vector::Load(from), value);
     Vector::Store(to, value);
   };
   int i = 0;
-  for (; i + kLanes <= channels; i += kLanes) add(base + i, x + i, row + i);
+  for (; i + kLanes <= channels; i += kLanes) {
+    add(kAdd ? base + i : nullptr, x + i, kMultiply ? multipliers + i : nullptr,
+        row + i);
+  }
   if (i == channels) return;
-  float last[kLanes] = {};
+  const size_t left = channels - i;
+  float last[kLanes] = {}, factors[kLanes] = {};
   int8_t bytes[kLanes] = {};
-  if (kAdd) memcpy(last, base + i, (channels - i) * sizeof(float));
-  memcpy(bytes, x + i, channels - i);
-  add(last, bytes, row + i);
+  if (kAdd) memcpy(last, base + i, left * sizeof(float));
+  if (kMultiply) memcpy(factors, multipliers + i, left * sizeof(float));
+  memcpy(bytes, x + i, left);
+  add(last, bytes, factors, row + i);
+}
+
+template <bool kAdd>
+void AddInt8(const float* base, const int8_t* x,
+             const TfPofLayerNormParams& params, float* row) {
+  if (params.x_multipliers == nullptr) {
+    AddInt8<kAdd, false>(base, x, params.channels, params.x, nullptr, row);
+  } else {
+    AddInt8<kAdd, true>(base, x, params.channels, params.x,
+                        params.x_multipliers, row);
+  }
 }
 
 void AddFloat(const float* base, const float* x, int channels, float* row) {
@@ -138,9 +158,9 @@ void LayerNorm(const NormTask& task) {
     const float* base =
         task.residual == nullptr ? nullptr : task.residual + start;
     if (task.x != nullptr && base != nullptr) {
-      AddInt8<true>(base, task.x + start, channels, params.x, row);
+      AddInt8<true>(base, task.x + start, params, row);
     } else if (task.x != nullptr) {
-      AddInt8<false>(nullptr, task.x + start, channels, params.x, row);
+      AddInt8<false>(nullptr, task.x + start, params, row);
     } else if (task.float_x != nullptr && base != nullptr) {
       AddFloat(base, task.float_x + start, channels, row);
     } else {
@@ -161,9 +181,11 @@ void Embeddings(const NormTask& task) {
           task.ids[i] == nullptr ? t % task.sequence : task.ids[i][t];
       const int8_t* x = table.table + static_cast<size_t>(id) * channels;
       if (i == 0) {
-        AddInt8<false>(nullptr, x, channels, table.quantization, row);
+        AddInt8<false, false>(nullptr, x, channels, table.quantization, nullptr,
+                              row);
       } else {
-        AddInt8<true>(row, x, channels, table.quantization, row);
+        AddInt8<true, false>(row, x, channels, table.quantization, nullptr,
+                             row);
       }
     }
     Normalize(task, t, row);

@@ -64,7 +64,9 @@ typedef struct {
   const float* gamma;  // [channels]
   const float* beta;   // [channels]
   float epsilon;
-  TfPofQuantization x;       // of int8 inputs
+  TfPofQuantization x;  // of int8 inputs
+  // [channels] that int8 inputs are multiplied by besides, or NULL.
+  const float* x_multipliers;
   TfPofQuantization output;  // of int8 outputs
 } TfPofLayerNormParams;
 

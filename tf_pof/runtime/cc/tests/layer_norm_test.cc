@@ -37,7 +37,8 @@ struct Norm {
       gamma[i] = Uniform(random, -2, 2);
       beta[i] = Uniform(random, -1, 1);
     }
-    params = {channels, gamma, beta, 1e-12f, {0.07f, -128}, {0.03f, 11}};
+    params = {channels,      gamma,   beta,       1e-12f,
+              {0.07f, -128}, nullptr, {0.03f, 11}};
     const size_t size = static_cast<size_t>(tokens) * channels;
     inputs = Allocate<double>(size);
     for (size_t i = 0; i < size; ++i) inputs[i] = 0;
@@ -134,15 +135,19 @@ void LayerNorms(int tokens, int channels, Random* random) {
     more[i] = Uniform(random, -1, 1);
   }
   int8_t* bytes = RandomBytes(size, random);
-  // Which of residual, float_x and x there are.
-  for (int inputs : {1, 2, 3, 4, 5}) {
+  auto* multipliers = Allocate<float>(channels);
+  for (int i = 0; i < channels; ++i) multipliers[i] = Uniform(random, 0, 3);
+  // Which of residual, float_x, x and multipliers of x there are.
+  for (int inputs : {1, 2, 3, 4, 5, 12, 13}) {
     Norm norm(tokens, channels, random);
+    if (inputs & 8) norm.params.x_multipliers = multipliers;
     for (size_t i = 0; i < size; ++i) {
       if (inputs & 1) norm.inputs[i] += floats[i];
       if (inputs & 2) norm.inputs[i] += more[i];
       if (inputs & 4) {
         norm.inputs[i] +=
-            (bytes[i] + 128) * static_cast<double>(norm.params.x.scale);
+            (bytes[i] + 128) * static_cast<double>(norm.params.x.scale) *
+            (inputs & 8 ? static_cast<double>(multipliers[i % channels]) : 1);
       }
     }
     NormTask task = {};
@@ -152,7 +157,7 @@ void LayerNorms(int tokens, int channels, Random* random) {
     norm.Run(task);
     // In place.
     memcpy(norm.output, floats, size * sizeof(float));
-    if (inputs == 5) {
+    if ((inputs & 5) == 5) {
       CHECK(TfPofLayerNormRun(&norm.params, tokens, norm.output, bytes, nullptr,
                               norm.output, nullptr, nullptr) == kTfPofOk,
             "in place");
@@ -164,6 +169,7 @@ void LayerNorms(int tokens, int channels, Random* random) {
   free(floats);
   free(more);
   free(bytes);
+  free(multipliers);
 }
 
 void EmbeddingSums(int tokens, int sequence, int channels, Random* random) {
@@ -255,7 +261,7 @@ void Quantization(size_t count, Random* random) {
 void RejectBadArguments() {
   float x[8] = {}, y[8];
   int8_t q[8] = {};
-  const TfPofLayerNormParams good = {8, x, x, 1e-6f, {1, 0}, {1, 0}};
+  const TfPofLayerNormParams good = {8, x, x, 1e-6f, {1, 0}, nullptr, {1, 0}};
   const auto run = [&](const TfPofLayerNormParams* params, int32_t tokens,
                        const float* residual, const int8_t* int8_x,
                        const float* float_x, float* output) {
