@@ -11,6 +11,11 @@ namespace tf_pof {
 void ReportMatch(const Match& match, const DelegateOptions& options,
                  int partitions);
 
+// The kernel of a layer, and why. `shared`: with earlier users of the weights.
+void ReportLayer(const char* name, const LinearParams& linear,
+                 const TfPofFullyConnected* layer, bool shared,
+                 const DelegateOptions& options);
+
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_DELEGATE_REPORT_H_

@@ -9,6 +9,10 @@ constexpr int64_t kMaxElements = int64_t{1} << 31;
 // A model with more is no model, and counts must not overflow.
 constexpr size_t kMaxTensors = 1 << 24;
 
+// In the place of a producer.
+constexpr int kNobody = -1;
+constexpr int kSeveral = -2;
+
 // 0 for types whose tensors are not checked.
 size_t TypeSize(int type) {
   switch (type) {
@@ -90,11 +94,11 @@ bool ReadNodes(Graph* graph) {
 
 bool LinkNodes(Graph* graph) {
   const size_t tensors = graph->context->tensors_size;
-  if (!graph->producers.Resize(tensors) ||
+  if (!graph->producers.Resize(tensors) || !graph->is_output.Resize(tensors) ||
       !graph->first_consumer.Resize(tensors + 1)) {
     return false;
   }
-  for (size_t t = 0; t < tensors; ++t) graph->producers.data[t] = -1;
+  for (size_t t = 0; t < tensors; ++t) graph->producers.data[t] = kNobody;
   int* starts = graph->first_consumer.data;
   int reads = 0;
   for (size_t i = 0; i < graph->nodes.size; ++i) {
@@ -102,8 +106,10 @@ bool LinkNodes(Graph* graph) {
     for (int j = 0; j < node.outputs->size; ++j) {
       const int t = node.outputs->data[j];
       if (t < 0) continue;
-      if (graph->producers.data[t] >= 0) return false;
-      graph->producers.data[t] = static_cast<int>(i);
+      // A tensor that two nodes write is nobody's.
+      graph->is_output.data[t] = graph->producers.data[t] != kNobody;
+      graph->producers.data[t] =
+          graph->is_output.data[t] ? kSeveral : static_cast<int>(i);
     }
     for (int j = 0; j < node.inputs->size; ++j) {
       if (node.inputs->data[j] < 0) continue;
@@ -130,8 +136,7 @@ bool LinkNodes(Graph* graph) {
 bool FindOutputs(Graph* graph) {
   TfLiteContext* context = graph->context;
   Buffer<int> nodes = {};
-  bool found = graph->is_output.Resize(context->tensors_size) &&
-               nodes.Resize(graph->nodes.size + 1);
+  bool found = nodes.Resize(graph->nodes.size + 1);
   if (found) {
     nodes.data[0] = static_cast<int>(graph->nodes.size);
     for (size_t i = 0; i < graph->nodes.size; ++i) {
@@ -275,7 +280,7 @@ bool Graph::SameShape(int a, int b) const {
 }
 
 bool Graph::IsConstant(int t) const {
-  return t >= 0 && producers.data[t] < 0 &&
+  return t >= 0 && producers.data[t] == kNobody &&
          tensor(t)->allocation_type == kTfLiteMmapRo &&
          tensor(t)->data.data != nullptr && tensor(t)->sparsity == nullptr;
 }

@@ -24,7 +24,7 @@ struct Node {
 struct Graph {
   TfLiteContext* context;
   Buffer<Node> nodes;
-  Buffer<int> producers;       // [tensors]
+  Buffer<int> producers;       // [tensors], below 0: no node, or several
   Buffer<int> first_consumer;  // [tensors + 1], into `consumers`
   Buffer<int> consumers;       // nodes; one that reads a tensor twice is twice
   Buffer<bool> is_output;      // [tensors], of the subgraph

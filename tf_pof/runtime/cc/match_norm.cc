@@ -116,37 +116,61 @@ bool ValidChannels(const Graph& graph, const Core& core,
          norm->norm.epsilon > 0;
 }
 
-// Takes the sum in front if only the layer norm reads it, and the DEQUANTIZE
-// of one of its operands if only the sum does.
-void TakeSum(const Graph& graph, const Core& core, Step* step,
-             NodeList* nodes) {
+// Follows `tensor`, which only `reader` reads, up to int8 rows through a
+// DEQUANTIZE and, between, a product with a constant for each channel.
+bool FindRows(const Graph& graph, int tensor, int reader, Step* step,
+              NodeList* nodes) {
   LayerNormParams& norm = step->layer_norm;
-  int add = graph.Producer(core.x, kTfLiteBuiltinAdd);
-  int residual = -1, x = core.x, reader = -1;
-  if (graph.IsPlain(add, kTfLiteBuiltinAdd) &&
-      graph.NumConsumers(core.x) == core.x_readers &&
-      !graph.is_output.data[core.x]) {
-    const int a = graph.Input(add, 0), b = graph.Input(add, 1);
-    if (a != b && graph.SameShape(a, core.x) && graph.SameShape(b, core.x) &&
-        !graph.IsConstant(a) && !graph.IsConstant(b)) {
-      const bool first = graph.OnlyConsumer(a) == add &&
-                         graph.Producer(a, kTfLiteBuiltinDequantize) >= 0;
-      x = first ? a : b;
-      residual = first ? b : a;
-      reader = add;
-      nodes->Add(add);
+  const int channels = norm.norm.channels;
+  const int product = graph.Producer(tensor, kTfLiteBuiltinMul);
+  if (graph.OnlyConsumer(tensor) != reader) return false;
+  if (graph.IsPlain(product, kTfLiteBuiltinMul)) {
+    const int last = graph.Input(product, 1);
+    const bool second = graph.ConstantFloats(last, channels) != nullptr;
+    norm.multipliers = second ? last : graph.Input(product, 0);
+    tensor = graph.Input(product, second ? 0 : 1);
+    if (graph.ConstantFloats(norm.multipliers, channels) == nullptr ||
+        graph.OnlyConsumer(tensor) != product || !nodes->Add(product)) {
+      return false;
     }
   }
-  step->inputs[0] = residual;
-  const int dequantize = graph.Producer(x, kTfLiteBuiltinDequantize);
-  const int input = graph.Input(dequantize, 0);
-  if (reader >= 0 && graph.OnlyConsumer(x) == reader && dequantize >= 0 &&
-      !graph.IsConstant(input) && graph.Quantization(input, &norm.norm.x)) {
-    step->inputs[1] = input;
-    nodes->Add(dequantize);
-  } else {
-    step->inputs[2] = x;
+  const int dequantize = graph.Producer(tensor, kTfLiteBuiltinDequantize);
+  const int rows = graph.Input(dequantize, 0);
+  if (graph.IsConstant(rows) || graph.Dim(rows, -1) != channels ||
+      !graph.Quantization(rows, &norm.norm.x) || !nodes->Add(dequantize)) {
+    return false;
   }
+  step->inputs[1] = rows;
+  return true;
+}
+
+// Takes the sum in front if only the layer norm reads it, and what makes one
+// of its operands of int8 rows if only the sum reads that.
+void TakeSum(const Graph& graph, const Core& core, Step* step,
+             NodeList* nodes) {
+  step->inputs[2] = core.x;
+  const int add = graph.Producer(core.x, kTfLiteBuiltinAdd);
+  const int a = graph.Input(add, 0), b = graph.Input(add, 1);
+  if (!graph.IsPlain(add, kTfLiteBuiltinAdd) || a == b ||
+      graph.NumConsumers(core.x) != core.x_readers ||
+      graph.is_output.data[core.x] || !graph.SameShape(a, core.x) ||
+      !graph.SameShape(b, core.x) || graph.IsConstant(a) ||
+      graph.IsConstant(b) || !nodes->Add(add)) {
+    return;
+  }
+  const NodeList before = *nodes;
+  const int operands[2] = {a, b};
+  for (int i = 0; i < 2; ++i) {
+    if (FindRows(graph, operands[i], add, step, nodes)) {
+      step->inputs[0] = operands[1 - i];
+      step->inputs[2] = -1;
+      return;
+    }
+    *nodes = before;
+    step->layer_norm.multipliers = -1;
+  }
+  step->inputs[0] = a;
+  step->inputs[2] = b;
 }
 
 // Takes a QUANTIZE of the output, directly or through a RESHAPE.
@@ -176,7 +200,7 @@ bool MatchLayerNorm(const Graph& graph, int rsqrt, Step* step,
                     NodeList* nodes) {
   if (!graph.Is(rsqrt, kTfLiteBuiltinRsqrt)) return false;
   LayerNormParams norm = {};
-  norm.shape = -1;
+  norm.shape = norm.multipliers = -1;
   Core core;
   if (!FindCore(graph, rsqrt, &norm, &core, nodes) ||
       !ValidChannels(graph, core, &norm)) {

@@ -62,6 +62,9 @@ struct Plan {
   uint8_t* Arena() const;  // aligned to a cache line
 };
 
+// What is wrong, for the user.
+const char* Sentence(TfPofStatus status);
+
 // What a linear step is made of, for the cache.
 LayerSource SourceOf(const TfLiteContext* context, const LinearParams& linear,
                      const DelegateOptions& options);

@@ -49,7 +49,8 @@ struct AttentionParams {
 struct LayerNormParams {
   int gamma;  // tensors
   int beta;
-  int shape;  // tensor: of the int8 output, or -1: as the float one
+  int multipliers;            // of the channels of int8 rows, or -1
+  int shape;                  // of the int8 output, or -1: as the float one
   TfPofLayerNormParams norm;  // pointers are set for each call
 };
 

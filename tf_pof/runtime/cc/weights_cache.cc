@@ -199,7 +199,8 @@ void FreeUnused(CachedLayer* layer) {
 }  // namespace
 
 TfPofStatus AcquireLayer(const LayerSource& source, TfPofThreadPool* pool,
-                         CachedLayer** result, const char** problem) {
+                         CachedLayer** result, bool* shared,
+                         const char** problem) {
   *result = nullptr;
   *problem = nullptr;
   const Hash key = HashOf(source);
@@ -209,6 +210,7 @@ TfPofStatus AcquireLayer(const LayerSource& source, TfPofThreadPool* pool,
          (layer->key.low != key.low || layer->key.high != key.high)) {
     layer = layer->next;
   }
+  *shared = layer != nullptr;
   if (layer != nullptr) {
     ++layer->users;
     while (layer->packing) pthread_cond_wait(&packed_one, &mutex);

@@ -22,10 +22,12 @@ struct LayerSource {
 
 struct CachedLayer;
 
-// Returns the layer, packing it if nobody did. After an error, `*problem` may
-// be what is wrong with packed bytes, a sentence that lives forever.
+// Returns the layer, packing it if nobody did; `*shared` says whether somebody
+// had. After an error, `*problem` may be what is wrong with packed bytes, a
+// sentence that lives forever.
 TfPofStatus AcquireLayer(const LayerSource& source, TfPofThreadPool* pool,
-                         CachedLayer** layer, const char** problem);
+                         CachedLayer** layer, bool* shared,
+                         const char** problem);
 void ReleaseLayer(CachedLayer* layer);  // null is fine
 const TfPofFullyConnected* Get(const CachedLayer* layer);
 
