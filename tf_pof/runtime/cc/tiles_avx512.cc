@@ -7,12 +7,12 @@
 namespace tf_pof {
 namespace {
 
-constexpr int kTokens = 16;
+constexpr int kMaxTokens = 16;
 constexpr size_t kPrefetch = 4096;
 
 // Bytes of a block of 4 inputs in scratch memory: of 16 tokens or of one.
 constexpr size_t BlockBytes(int tokens) {
-  return tokens == 1 ? kTileInputs : kTokens * kTileInputs;
+  return tokens == 1 ? kTileInputs : kMaxTokens * kTileInputs;
 }
 
 // [blocks][16 tokens][4 inputs], or [blocks][4 inputs] of one token; value +
@@ -38,7 +38,8 @@ void PrepareInput(const int8_t* rows, int tokens, int inputs, uint8_t* to) {
     Transpose32(r);
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
-      _mm512_store_si512(to + static_cast<size_t>(k) * kTokens + i * 64, r[i]);
+      _mm512_store_si512(to + static_cast<size_t>(k) * kMaxTokens + i * 64,
+                         r[i]);
     }
   }
 }
@@ -84,57 +85,132 @@ TF_POF_INLINE void RunGroup(const uint8_t* x, const uint32_t* block,
   }
 }
 
-// Eight tokens by 32 outputs without a zero tile: half the broadcasts, which
-// else bound the loop.
-TF_POF_INLINE void RunDensePair(const uint8_t* x, const int8_t* weights_a,
-                                const int8_t* weights_b, uint32_t count,
-                                __m512i a[8], __m512i b[8]) {
+// `tokens` tokens by `groups` groups without a zero tile: each broadcast
+// serves all groups, and there are sums enough that dot products do not wait
+// for each other.
+template <int tokens, int groups>
+TF_POF_INLINE void RunDenseGroups(const uint8_t* x, size_t block_bytes,
+                                  const int8_t* const weights[groups],
+                                  uint32_t count,
+                                  __m512i sums[tokens][groups]) {
+  const int8_t* w[groups];
+#pragma GCC unroll 4
+  for (int g = 0; g < groups; ++g) w[g] = weights[g];
+  // To where the next groups have the same inputs; rows that do not stay in
+  // the L1 cache do better without.
+  const size_t ahead = count <= 256 ? count * groups * 64 : 0;
   for (uint32_t i = 0; i < count; ++i) {
-    const __m512i w_a = _mm512_load_si512(weights_a);
-    const __m512i w_b = _mm512_load_si512(weights_b);
+    __m512i loaded[groups];
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) {
+      loaded[g] = _mm512_load_si512(w[g]);
+      if (tokens >= 8) {
+        _mm_prefetch(reinterpret_cast<const char*>(w[g]) + ahead, _MM_HINT_T1);
+      }
+      w[g] += kTileOutputs * kTileInputs;
+    }
 #pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t) {
+    for (int t = 0; t < tokens; ++t) {
       const __m512i v =
           PinnedBroadcast(reinterpret_cast<const uint32_t*>(x) + t);
-      PinnedDot(&a[t], v, w_a);
-      PinnedDot(&b[t], v, w_b);
+#pragma GCC unroll 4
+      for (int g = 0; g < groups; ++g) PinnedDot(&sums[t][g], v, loaded[g]);
     }
-    x += BlockBytes(8);
-    weights_a += 64;
-    weights_b += 64;
+    x += block_bytes;
   }
 }
 
-// Outputs n to n + 31 of all tokens of the task; false if tiles are missing.
-bool StoreDensePair(const Tiles& p, const Epilogue& epilogue, const Task& task,
-                    int n, int end) {
-  const uint32_t* start = p.starts.data + n / kTileOutputs;
-  const uint32_t count = static_cast<uint32_t>((p.inputs + 3) / 4);
-  if (n + 2 * kTileOutputs > end || start[1] - start[0] != count ||
-      start[2] - start[1] != count) {
-    return false;
-  }
-  for (int first = 0; first < task.tokens; first += 8) {
-    __m512i a[8], b[8];
+// The 16 outputs of four vectors of sums as 64 bytes, in order.
+TF_POF_INLINE __m512i NarrowInOrder(const __m512i sums[4],
+                                    const __m512 scales[4],
+                                    const Epilogue& epilogue) {
+  const __m512i narrow =
+      Narrow(Scale(sums[0], scales[0]), Scale(sums[1], scales[1]),
+             Scale(sums[2], scales[2]), Scale(sums[3], scales[3]),
+             ZeroPoint16(epilogue));
+  const __m512i order =
+      _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  __m512i bytes = _mm512_permutexvar_epi32(order, narrow);
+  if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
+  return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+}
+
+// Stores tokens [first, first + tokens) of a task, as far as there are any.
+template <int tokens, int groups>
+TF_POF_INLINE void StoreDenseGroups(const Epilogue& epilogue, const Task& task,
+                                    int n, int first,
+                                    const __m512i sums[tokens][groups]) {
+  const int column = n - task.unit_begin * kUnit;
+  if (epilogue.type != kTfPofInt8) {
 #pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t) {
-      a[t] = _mm512_loadu_si512(p.bias.data + n);
-      b[t] = _mm512_loadu_si512(p.bias.data + n + kTileOutputs);
-    }
-    RunDensePair(task.scratch + first * kTileInputs,
-                 p.weights.data + static_cast<size_t>(start[0]) * 64,
-                 p.weights.data + static_cast<size_t>(start[1]) * 64, count, a,
-                 b);
-#pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t) {
-      if (first + t < task.tokens) {
-        const size_t at =
-            (first + t) * task.stride + n - task.unit_begin * kUnit;
-        StoreLanes(a[t], epilogue, n, kTileOutputs, task.output, at);
-        StoreLanes(b[t], epilogue, n + kTileOutputs, kTileOutputs, task.output,
-                   at + kTileOutputs);
+    for (int t = 0; t < tokens; ++t) {
+      if (first + t >= task.tokens) return;
+#pragma GCC unroll 4
+      for (int g = 0; g < groups; ++g) {
+        StoreLanes(sums[t][g], epilogue, n + g * kTileOutputs, kTileOutputs,
+                   task.output,
+                   (first + t) * task.stride + column + g * kTileOutputs);
       }
     }
+    return;
+  }
+  __m512 scales[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    scales[i] =
+        _mm512_loadu_ps(epilogue.scales + n + i % groups * kTileOutputs);
+  }
+  // Four vectors are one token of 64 outputs or two of 32.
+  constexpr int kTogether = 4 / groups;
+#pragma GCC unroll 8
+  for (int t = 0; t < tokens; t += kTogether) {
+    __m512i values[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) values[i] = sums[t + i / groups][i % groups];
+    const __m512i bytes = NarrowInOrder(values, scales, epilogue);
+    int8_t* to =
+        static_cast<int8_t*>(task.output) + (first + t) * task.stride + column;
+    if (first + t >= task.tokens) return;
+    if (groups == 4) {
+      _mm512_storeu_si512(to, bytes);
+      continue;
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm512_castsi512_si256(bytes));
+    if (first + t + 1 >= task.tokens) return;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + task.stride),
+                        _mm512_extracti64x4_epi64(bytes, 1));
+  }
+}
+
+// Outputs from n on of all tokens of the task; false if tiles are missing, or
+// groups of outputs.
+template <int tokens, int groups>
+bool RunDense(const Tiles& p, const Epilogue& epilogue, const Task& task, int n,
+              int end) {
+  const uint32_t* start = p.starts.data + n / kTileOutputs;
+  const uint32_t count = static_cast<uint32_t>((p.inputs + 3) / 4);
+  if (n + groups * kTileOutputs > end ||
+      start[groups] - start[0] != groups * count) {
+    return false;
+  }
+  const int8_t* weights[groups];
+  for (int g = 0; g < groups; ++g) {
+    weights[g] = p.weights.data + static_cast<size_t>(start[g]) * 64;
+  }
+  for (int first = 0; first < task.tokens; first += tokens) {
+    __m512i sums[tokens][groups];
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; ++t) {
+#pragma GCC unroll 4
+      for (int g = 0; g < groups; ++g) {
+        sums[t][g] = _mm512_loadu_si512(p.bias.data + n + g * kTileOutputs);
+      }
+    }
+    RunDenseGroups<tokens, groups>(task.scratch + first * kTileInputs,
+                                   BlockBytes(task.tokens), weights, count,
+                                   sums);
+    StoreDenseGroups<tokens, groups>(epilogue, task, n, first, sums);
   }
   return true;
 }
@@ -147,8 +223,10 @@ __attribute__((noinline)) void RunTokens(const Tiles& p,
   const int last = task.unit_end * kUnit;
   const int end = last < p.outputs ? last : p.outputs;
   for (int n = first; n < end; n += kTileOutputs) {
-    if (tokens >= 8 && StoreDensePair(p, epilogue, task, n, end)) {
-      n += kTileOutputs;
+    constexpr int kAtOnce = tokens < 8 ? tokens : 8;
+    constexpr int kGroups = tokens < 8 ? 4 : 2;
+    if (RunDense<kAtOnce, kGroups>(p, epilogue, task, n, end)) {
+      n += (kGroups - 1) * kTileOutputs;
       continue;
     }
     const int group = n / kTileOutputs;
@@ -173,7 +251,7 @@ __attribute__((noinline)) void RunTokens(const Tiles& p,
 
 size_t TilesAvx512Scratch(const void* packed) {
   const auto& p = *static_cast<const Tiles*>(packed);
-  return static_cast<size_t>(p.inputs + 63) / 64 * 64 * kTokens;
+  return static_cast<size_t>(p.inputs + 63) / 64 * 64 * kMaxTokens;
 }
 
 void RunTilesAvx512(const void* packed, const Epilogue& epilogue,
@@ -183,6 +261,8 @@ void RunTilesAvx512(const void* packed, const Epilogue& epilogue,
                task.scratch);
   if (task.tokens == 1) {
     RunTokens<1, 4>(p, epilogue, task);
+  } else if (task.tokens == 2) {
+    RunTokens<2, 4>(p, epilogue, task);
   } else if (task.tokens <= 4) {
     RunTokens<4, 2>(p, epilogue, task);
   } else if (task.tokens <= 8) {
