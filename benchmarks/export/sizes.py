@@ -28,6 +28,9 @@ ENCODINGS = flags.DEFINE_list(
 FOLDER = flags.DEFINE_string(
     "folder", None, "For the rows, and the models while they are needed."
 )
+SHOW = flags.DEFINE_bool(
+    "show", False, "Exports nothing: only shows the rows that FOLDER has."
+)
 ROOT = pathlib.Path(__file__).parents[2]
 _PATTERNS = {"tflite_1x16": "1x16"}
 _BUILD = """
@@ -51,8 +54,9 @@ with all indices and code tables; the ratios to float32 and to dense int8 count
 biases and scales too, as `tf_pof/export/size.py` says. "paper" is the paper's
 own count: nonzero int8 weights against all float32 ones, no indices. Seconds
 and memory are those of one `bin/export_tflite --noparity
---sequence_lengths=128`, from the start of its process to the end; processor
-time is of all threads, and the clock ran while the machine did other work.
+--sequence_lengths=128`, from the start of its process to the end; seconds are
+the processor's, of all threads, since the machine was shared. Of those of a
+dense file most go into zipping it, to report its size.
 """
 
 
@@ -85,13 +89,15 @@ def run(command) -> dict:
     }
 
 
-def row(folder, name, sparsity, encoding) -> dict:
-    """A row of the tables, of `folder` if it has it."""
+def row(folder, name, sparsity, encoding) -> dict | None:
+    """A row of the tables, of `folder` if it has it; None if it may not."""
     pattern = _PATTERNS.get(encoding, "1x1")
     model = folder / f"{name}_{sparsity}_{pattern}"
     path = folder / f"{model.name}_{encoding}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
+    if SHOW.value:
+        return None
     if not (model / "config.json").exists():
         print(f"Making {model.name}.", file=sys.stderr)
         run([sys.executable, "-c", _BUILD, name, sparsity, pattern, model])
@@ -136,7 +142,6 @@ def file_cells(found) -> list[str]:
         *_bytes(found["size"]["file"]),
         *_ratios(found["size"]["file"]),
         f"{found['cpu_seconds']:.0f} s",
-        f"{found['seconds']:.0f} s",
         f"{found['peak_bytes'] / 2**30:.1f} GiB",
     ]
 
@@ -170,6 +175,7 @@ def main(argv):
                 rows.append(row(folder, name, sparsity, encoding))
             for model in folder.glob(f"{name}_{sparsity}_*/"):
                 shutil.rmtree(model)
+    rows = [found for found in rows if found is not None]
     print(_EXPLAINED)
     print("## Encoder\n")
     sizes = ["raw", "zipped"]
@@ -177,7 +183,7 @@ def main(argv):
     headings = ["weights", "zeros", *sizes, "bits/weight", *ratios, "paper"]
     print(table(headings, rows, encoder_cells))
     print("## File, and its export\n")
-    headings = [*sizes, *ratios, "processor", "clock", "memory"]
+    headings = [*sizes, *ratios, "processor", "memory"]
     print(table(headings, rows, file_cells), end="")
 
 
