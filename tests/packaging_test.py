@@ -4,8 +4,10 @@ import ast
 import configparser
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from packaging import requirements, utils
@@ -35,6 +37,8 @@ ORDER = (
     "runtime",
     "cli",
 )
+
+
 def run_python(code, **environment):
     """Runs `code` in a new interpreter without this process's settings."""
     env = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
@@ -220,22 +224,6 @@ def test_required_wheels_are_those_imported():
     assert set().union(*map(wheels, MODULES)) == required
 
 
-def test_every_imported_wheel_is_locked():
-    for path in MODULES + TESTS:
-        assert wheels(path) <= set(lock()), path
-
-
-def test_locked_versions_are_in_the_ranges():
-    config = setup_cfg()
-    locked = lock()
-    for requirement in requirement_list(
-        config["options"]["install_requires"]
-        + config["options.extras_require"]["test"]
-    ):
-        version = locked[utils.canonicalize_name(requirement.name)]
-        assert requirement.specifier.contains(version), requirement
-
-
 def test_tensorflow_and_its_companions_have_one_minor():
     from importlib import metadata
 
@@ -256,6 +244,51 @@ def test_every_entry_point_has_its_launcher_and_module():
         assert os.access(launcher, os.X_OK)
         assert f"-m tf_pof.cli.{module} " in launcher.read_text()
         assert "def run(" in (PACKAGE / "cli" / f"{module}.py").read_text()
+
+
+def test_the_sources_of_the_library_are_in_the_sdist(monkeypatch):
+    from setuptools._distutils import filelist
+
+    monkeypatch.chdir(ROOT)
+    listed = filelist.FileList()
+    listed.findall("tf_pof")
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        if line.startswith(("recursive-include tf_pof", "global-exclude")):
+            listed.process_template_line(line)
+    sources = PACKAGE / "runtime" / "cc"
+    for path in sources.rglob("*"):
+        if path.is_file():
+            assert str(path.relative_to(ROOT)) in listed.files
+    assert not [name for name in listed.files if "runtime/lib/" in name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", [True, False])
+def test_a_wheel_is_built_with_the_library_or_the_reason(tmp_path, compiler):
+    if compiler and not all(map(shutil.which, ("cmake", "c++"))):
+        pytest.skip("needs cmake and a C++ compiler")
+    source = tmp_path / "source"
+    skipped = shutil.ignore_patterns(".git", ".venv", "dist", "lib", "zoo")
+    shutil.copytree(ROOT, source, ignore=skipped)
+    run = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "."],
+        cwd=source,
+        env=os.environ | ({} if compiler else {"PATH": str(tmp_path)}),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    (wheel,) = source.glob("tf_pof-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        folder = "tf_pof/runtime/lib/"
+        names = [n for n in archive.namelist() if n.startswith(folder)]
+        if compiler:
+            assert names == [folder + "libtf_pof_delegate.so"]
+            assert "-py3-none-linux_" in wheel.name
+        else:
+            assert names == [folder + "not_built.txt"]
+            assert b"CMake, a C++ compiler" in archive.read(names[0])
+            assert wheel.name.endswith("-py3-none-any.whl")
 
 
 def test_readme_example_runs(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def _engines(settings, console):
             found.append(engine)
         except ValueError as error:
             # Packed files are not for LiteRT, and are timed without it.
-            console.print(f"Not timed: {error}.", soft_wrap=True)
+            console.print(f"Not timed: {error}", soft_wrap=True)
     return [*found, ours], lengths
 
 
