@@ -40,6 +40,10 @@ def sst2() -> types.SimpleNamespace:
     for variable in plain.trainable_variables:
         if "bias" in variable.name:
             variable.assign(0.1 * rng.normal(size=variable.shape))
+    # Every other output, in whole blocks of 1x16.
+    kernel = plain.get_layer("layer_1_intermediate").kernel
+    assert kernel.shape[0] % 16 == 0
+    kernel.assign(kernel.numpy() * (np.arange(kernel.shape[1]) % 2))
     model = quantization.quantize(plain)
     data = parity.task_data(model, "model", options)
     rows = np.arange(len(data.features))

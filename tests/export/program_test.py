@@ -190,43 +190,24 @@ def test_a_file_that_does_not_decode_to_the_compared_one_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def compared(monkeypatch):
-    """The files that went through the parity gate."""
-    found, check = [], program.parity.check
+def test_the_gate_runs_a_sparse_file_itself(
+    files, tmp_path, unconverted, monkeypatch
+):
+    output = tmp_path / "sparse.tflite"
+    compared, check = [], program.parity.check
 
     def record(model, contents, *arguments, **more):
-        found.append(contents)
+        compared.append(contents)
         return check(model, contents, *arguments, **more)
 
     monkeypatch.setattr(program.parity, "check", record)
-    return found
-
-
-def test_the_gate_runs_a_sparse_file_itself(files, tmp_path, compared):
-    made = exported.sst2()
-    plain = tf_pof.load(
-        tiny.save_model(
-            tmp_path / "plain", made.vocab, head="classifier", num_layers=1
-        )
-    )
-    for layer in plain.layers:
-        if layer.name.endswith(("_intermediate", "_output")):
-            kernel = layer.kernel.numpy()
-            rows = np.arange(kernel.shape[1]) % 4 > 0
-            layer.kernel.assign(np.where(rows, 0, kernel))
-    model = quantization.quantize(plain)
-    inputs = made.data.features.inputs(np.arange(8), exported.LENGTH)
-    quantization.calibrate(model, [inputs])
-    tf_pof.save(model, tmp_path / "model")
-    output = tmp_path / "sparse.tflite"
     result, _ = run(
-        tmp_path,
-        "model",
+        files,
+        "sparse",
         output,
         sequence_lengths=(exported.LENGTH,),
         encoding="tflite_1x16",
-        task=made.options,
+        task=exported.sst2().options,
         parity_examples=8,
     )
     assert compared == [output.read_bytes()]
@@ -238,20 +219,17 @@ def test_the_gate_runs_a_sparse_file_itself(files, tmp_path, compared):
 
 
 def test_the_gate_runs_what_packed_weights_decode_to(
-    files, tmp_path, unconverted, compared
+    files, tmp_path, unconverted, monkeypatch
 ):
-    output = tmp_path / "packed.tflite"
-    run(
-        files,
-        "sparse",
-        output,
-        sequence_lengths=(exported.LENGTH,),
-        encoding="packed",
-        task=exported.sst2().options,
-        parity_examples=8,
-    )
+    output, compared = tmp_path / "packed.tflite", []
+
+    def record(model, contents, *arguments, **more):
+        compared.append(contents)
+
+    monkeypatch.setattr(program.parity, "check", record)
+    run(files, "sparse", output, encoding="packed")
     (dense,) = compared
-    assert dense != output.read_bytes()
+    assert dense == exported.sst2().contents != output.read_bytes()
     program.encodings.check(dense, output.read_bytes())
 
 
