@@ -1,5 +1,7 @@
 #include "choose.h"
 
+#include <math.h>
+
 #include "interleave.h"
 #include "tiles.h"
 #include "unit_rows.h"
@@ -10,6 +12,13 @@ namespace {
 // Words of a tile of the interleave kernels, roughly.
 constexpr int kChunk = 1024 / kMaskBits;
 
+// Inputs' groups of four with a bit among 64.
+int CountFours(uint64_t bits) {
+  bits |= bits >> 2;
+  bits |= bits >> 1;
+  return CountOnes(bits & 0x1111111111111111);
+}
+
 // Words [begin, end) of 16 outputs at most.
 void CountBlock(const UnitRows& rows, int first, int begin, int end,
                 WeightCounts* counts) {
@@ -19,6 +28,9 @@ void CountBlock(const UnitRows& rows, int first, int begin, int end,
   const int last = Min(first + kTileOutputs, rows.end) - 1;
   for (int n = first; n <= last; ++n) {
     const uint64_t* mask = rows.mask(n);
+    for (int word = begin; word < end; ++word) {
+      counts->aligned += CountFours(mask[word]);
+    }
     for (int i = 0; i < 4; ++i) {
       int found = 0;
       const bool ends = (n - first + 1) % kRows[i] == 0 || n == last;
@@ -34,11 +46,7 @@ void CountBlock(const UnitRows& rows, int first, int begin, int end,
     }
   }
   for (int word = begin; word < end; ++word) {
-    // The lowest bit of each four inputs' tile.
-    uint64_t bits = any[3][word - begin];
-    bits |= bits >> 2;
-    bits |= bits >> 1;
-    counts->tiles += CountOnes(bits & 0x1111111111111111);
+    counts->tiles += CountFours(any[3][word - begin]);
   }
 }
 
@@ -106,17 +114,29 @@ template double InterleavedAvx512Cost<2>(const Layer&, const WeightCounts&,
 template double InterleavedAvx512Cost<4>(const Layer&, const WeightCounts&,
                                          int);
 
-template <int rows>
+double AlignedAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                         int tokens) {
+  return Panels(tokens) * (counts.aligned * 3.95 + layer.inputs * 1.5 +
+                           layer.outputs * 8.0) +
+         ConversionCost(layer, tokens);
+}
+
+template <int rows, int quad>
 double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
                            int tokens) {
   // From models of Cortex-A76: nothing was measured on Arm.
-  constexpr double kQuad = rows == 1 ? 32 : 56;
   return Panels(tokens) *
-         (counts.quads[rows / 2] * kQuad + layer.outputs * 60.0);
+         (counts.quads[rows / 2] * quad + layer.outputs * 60.0);
 }
 
-template double InterleavedNeonCost<1>(const Layer&, const WeightCounts&, int);
-template double InterleavedNeonCost<4>(const Layer&, const WeightCounts&, int);
+#define TF_POF_NEON_COST(rows, quad)                            \
+  template double InterleavedNeonCost<rows, quad>(const Layer&, \
+                                                  const WeightCounts&, int);
+TF_POF_NEON_COST(1, 32)
+TF_POF_NEON_COST(4, 56)
+TF_POF_NEON_COST(1, 80)
+TF_POF_NEON_COST(4, 272)
+#undef TF_POF_NEON_COST
 
 double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens) {
@@ -125,7 +145,14 @@ double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
   constexpr double kFill[][2] = {{0.0, 0.0},   {0.05, 0.53}, {0.1, 0.86},
                                  {0.15, 0.93}, {0.2, 0.96},  {1.0, 1.0}};
   const double nonzeros = counts.nonzeros;
-  const double density = nonzeros / layer.inputs / layer.outputs;
+  double density = nonzeros / layer.inputs / layer.outputs;
+  // Where nonzeros come in blocks of 1 x 4, outputs differ more: what fewer
+  // would give was fitted to it.
+  const double alone = (1 - density) * (1 - density);
+  const double spread =
+      layer.inputs / 4.0 * layer.outputs * (1 - alone * alone);
+  if (counts.aligned > 0)
+    density /= Max(sqrt(sqrt(spread / counts.aligned)), 1.0);
   int i = 1;
   while (density > kFill[i][0]) ++i;
   const double slope =
@@ -156,6 +183,7 @@ TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts) {
     counts->nonzeros += unit.nonzeros;
     for (int j = 0; j < 3; ++j) counts->quads[j] += unit.quads[j];
     counts->tiles += unit.tiles;
+    counts->aligned += unit.aligned;
   }
   units.Free();
   return status;

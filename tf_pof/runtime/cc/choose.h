@@ -11,7 +11,8 @@ struct WeightCounts {
   double nonzeros;
   // Quads of the interleave kernels with 1, 2 and 4 outputs a block.
   double quads[3];
-  double tiles;  // 16 x 4, with a nonzero
+  double tiles;    // 16 x 4, with a nonzero
+  double aligned;  // 1 x 4
 };
 TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts);
 
@@ -28,7 +29,10 @@ double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
 template <int rows>
 double InterleavedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                              int tokens);
-template <int rows>
+double AlignedAvx512Cost(const Layer& layer, const WeightCounts& counts,
+                         int tokens);
+// `quad` is the cycles that a quad of all outputs of a block takes.
+template <int rows, int quad>
 double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
                            int tokens);
 double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,

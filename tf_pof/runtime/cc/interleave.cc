@@ -112,10 +112,45 @@ void WritePair(const TileRows& tile, const List lists[2], const int outputs[2],
   }
 }
 
-size_t QuadBytes(int rows) {
-  return rows == 1   ? sizeof(PairQuad)
-         : rows == 2 ? sizeof(BlockQuad<2>)
-                     : sizeof(BlockQuad<4>);
+// Lowest bits of the four inputs' groups that have a nonzero.
+uint64_t AlignedQuads(uint64_t bits) {
+  bits |= bits >> 2;
+  return (bits | bits >> 1) & 0x1111111111111111;
+}
+
+int CountAligned(const TileRows& tile, int output) {
+  int count = 0;
+  for (int word = tile.begin_word; word < tile.end_word; ++word) {
+    count += CountOnes(AlignedQuads(tile.rows->mask(output)[word]));
+  }
+  return count;
+}
+
+// One of a pair's outputs; what is left of its quads has weights of zero.
+void WriteAligned(const TileRows& tile, int output, int place, uint8_t* to) {
+  if (output >= tile.rows->end) return;
+  const int begin = tile.begin_word * kMaskBits;
+  const int8_t* w = tile.rows->row(output) + begin;
+  for (int word = tile.begin_word; word < tile.end_word; ++word) {
+    for (uint64_t bits = AlignedQuads(tile.rows->mask(output)[word]); bits != 0;
+         bits &= bits - 1) {
+      const int k = word * kMaskBits - begin + __builtin_ctzll(bits);
+      const int count = Min(4, tile.rows->layer->inputs - begin - k);
+      AlignedPair pair;
+      memcpy(&pair, to, sizeof(pair));
+      pair.offsets[place] = static_cast<uint32_t>(k / 4 * kAlignedQuadBytes);
+      memcpy(&pair.weights[place], w + k, count);
+      memcpy(to, &pair, sizeof(pair));
+      to += sizeof(pair);
+    }
+  }
+}
+
+size_t QuadBytes(int rows, int columns) {
+  return columns == 4 ? sizeof(AlignedPair)
+         : rows == 1  ? sizeof(PairQuad)
+         : rows == 2  ? sizeof(BlockQuad<2>)
+                      : sizeof(BlockQuad<4>);
 }
 
 // A unit in all tiles.
@@ -133,7 +168,7 @@ struct InterleavePart {
     for (int tile = 0; tile < packed->tiles; ++tile) {
       if (!Mark() ||
           !PackTile({&rows, tile * words, Min((tile + 1) * words, rows.words)},
-                    packed->rows)) {
+                    packed->rows, packed->columns)) {
         return false;
       }
     }
@@ -144,26 +179,27 @@ struct InterleavePart {
     return tile_groups.Append(groups.size) && tile_bytes.Append(stream.size);
   }
 
-  bool PackTile(const TileRows& tile, int rows) {
+  bool PackTile(const TileRows& tile, int rows, int columns) {
     const int first = tile.rows->first;
     Block blocks[kUnit];
     int count = 0;
     for (int n = first; n < tile.rows->end; n += rows) {
-      blocks[count++] = {n, Quads(tile.Count(n, rows))};
+      blocks[count++] = {
+          n, columns == 4 ? CountAligned(tile, n) : Quads(tile.Count(n, rows))};
     }
     SortByLength(blocks, count);
     const int step = rows == 1 ? 2 : 1;
     size_t at = stream.size;
     size_t total = 0;
     for (int i = 0; i < count; i += step) total += blocks[i].quads;
-    if (!stream.Resize(at + total * QuadBytes(rows))) return false;
-    List lists[2];
+    if (!stream.Resize(at + total * QuadBytes(rows, columns))) return false;
+    List lists[2] = {};
     for (int i = 0; i < count; i += step) {
       const int quads = blocks[i].quads;
       InterleaveGroup group = {static_cast<uint16_t>(quads),
                                static_cast<uint16_t>(blocks[i].first - first),
                                kNoOutput};
-      lists[0].Read(tile, blocks[i].first, rows, quads);
+      if (columns == 1) lists[0].Read(tile, blocks[i].first, rows, quads);
       uint8_t* to = stream.data + at;
       if (rows == 1) {
         // An odd one out runs beside an output that is not there.
@@ -172,14 +208,18 @@ struct InterleavePart {
           outputs[1] = blocks[i + 1].first;
           group.second = static_cast<uint16_t>(outputs[1] - first);
         }
-        lists[1].Read(tile, outputs[1], 1, quads);
-        WritePair(tile, lists, outputs, quads, to);
+        if (columns == 4) {
+          for (int j = 0; j < 2; ++j) WriteAligned(tile, outputs[j], j, to);
+        } else {
+          lists[1].Read(tile, outputs[1], 1, quads);
+          WritePair(tile, lists, outputs, quads, to);
+        }
       } else if (rows == 2) {
         WriteBlock<2>(tile, lists[0], blocks[i].first, quads, to);
       } else {
         WriteBlock<4>(tile, lists[0], blocks[i].first, quads, to);
       }
-      at += quads * QuadBytes(rows);
+      at += quads * QuadBytes(rows, columns);
       if (!groups.Append(group)) return false;
     }
     return true;
@@ -228,13 +268,14 @@ bool Join(const InterleavePart* parts, int units, Interleaved* packed) {
 
 }  // namespace
 
-TfPofStatus PackInterleaved(const Layer& layer, int rows, int tile_inputs,
-                            int shift, void** packed) {
+TfPofStatus PackInterleaved(const Layer& layer, int rows, int columns,
+                            int tile_inputs, int shift, void** packed) {
   auto* p = static_cast<Interleaved*>(calloc(1, sizeof(Interleaved)));
   if (p == nullptr) return kTfPofOutOfMemory;
   p->inputs = layer.inputs;
   p->outputs = layer.outputs;
   p->rows = rows;
+  p->columns = columns;
   p->shift = shift;
   p->units = CeilDiv(layer.outputs, kUnit);
   p->tiles = layer.inputs <= kMaxTile ? 1 : CeilDiv(layer.inputs, tile_inputs);
@@ -271,7 +312,8 @@ size_t InterleavedBytes(const void* packed) {
 size_t InterleavedScratch(const void* packed) {
   const auto& p = *static_cast<const Interleaved*>(packed);
   const size_t outputs = static_cast<size_t>(p.units) * kUnit;
-  return p.tiles == 1 ? 0 : outputs * kPanelTokens * sizeof(int32_t);
+  return AlignedBytes(p) +
+         (p.tiles == 1 ? 0 : outputs * kPanelTokens * sizeof(int32_t));
 }
 
 }  // namespace tf_pof

@@ -6,8 +6,11 @@
 // the four inputs of a token are neighbours, and multiplies them by the four
 // weights of each output with one dot-product instruction.
 //
+// Blocks of 1 x 4 come as quads already: all quads of the panel are interleaved
+// beforehand, and outputs have lists of those.
+//
 // Blocks are sorted by length inside a unit, so that loops of one length
-// follow each other and branches are predicted. With rows == 1 two outputs of
+// follow each other and branches are predicted. With one row two outputs of
 // about one length run side by side, as two independent chains.
 #ifndef TF_POF_RUNTIME_CC_INTERLEAVE_H_
 #define TF_POF_RUNTIME_CC_INTERLEAVE_H_
@@ -21,7 +24,7 @@ namespace tf_pof {
 // times 8: the panel's row is at index * 8 bytes, an addressing mode of x86.
 // Indices are four 16-bit numbers, the first in the lowest bits. A shorter
 // list is filled up with weights of zero.
-struct PairQuad {  // rows == 1: two outputs
+struct PairQuad {  // 1 x 1: two outputs
   uint64_t indices[2];
   uint32_t weights[2];
 };
@@ -30,6 +33,11 @@ struct BlockQuad {
   uint64_t indices;
   uint32_t weights[rows];
 };
+struct AlignedPair {    // columns == 4: two outputs
+  uint32_t offsets[2];  // in bytes, among the interleaved quads of the tile
+  uint32_t weights[2];
+};
+inline constexpr int kAlignedQuadBytes = 4 * kPanelTokens;
 
 struct InterleaveGroup {
   uint16_t quads;
@@ -43,7 +51,8 @@ inline constexpr uint16_t kNoOutput = 0xFFFF;
 struct Interleaved {
   int inputs;
   int outputs;
-  int rows;
+  int rows;     // of a block
+  int columns;  // 4 for 1 x 4, else 1
   int units;
   int tiles;        // of the inputs: a tile's panel rows stay in the L1 cache
   int tile_inputs;  // a multiple of 64
@@ -58,12 +67,16 @@ struct Interleaved {
 
 // `shift` is what the kernel's inputs have added; `tile_inputs` is a multiple
 // of 64 and at most 1024.
-TfPofStatus PackInterleaved(const Layer& layer, int rows, int tile_inputs,
-                            int shift, void** packed);
+TfPofStatus PackInterleaved(const Layer& layer, int rows, int columns,
+                            int tile_inputs, int shift, void** packed);
 void FreeInterleaved(void* packed);
 size_t InterleavedBytes(const void* packed);
-// Kernels keep the sums of 64 tokens there between tiles.
+// Kernels keep the sums of 64 tokens there between tiles, and before them the
+// interleaved quads of a tile for 1 x 4.
 size_t InterleavedScratch(const void* packed);
+static inline size_t AlignedBytes(const Interleaved& p) {
+  return p.columns == 1 ? 0 : static_cast<size_t>(p.tile_inputs) * kPanelTokens;
+}
 
 // Quads of a block that has nonzeros in `count` inputs.
 static inline int Quads(int count) { return (count + 3) / 4; }

@@ -1,222 +1,44 @@
-// The "interleave" kernels on Neon with dot products: unstructured and 4x1.
-//
-// Panels hold signed bytes here. A quad of 16 tokens is 4 loads, 8 zips and 4
-// dot products; unstructured outputs take 32 tokens at a time, blocks of 4
-// outputs 16, which fill the registers.
-#include <arm_neon.h>
+// The "interleave" kernels on Neon without dot products, for processors before
+// Armv8.2: pairs of inputs are multiplied to 16 bits, and neighbours added to
+// 32, which is exact. 20 instructions for 64 multiplications.
+#include "interleave_neon.h"
 
-#include "interleave.h"
 #include "kernels_arm.h"
-
-#define TF_POF_INLINE static inline __attribute__((always_inline))
 
 namespace tf_pof {
 namespace {
 
-// 16 tokens: vector v has tokens 4 v to 4 v + 3.
-struct Sums {
-  int32x4_t v[4];
-};
-
-struct Quad {
-  int8x16_t v[4];
-};
-
-TF_POF_INLINE int8x16_t LoadInput(const int8_t* panel, uint64_t indices,
-                                  int i) {
-  return vld1q_s8(panel + static_cast<uint16_t>(indices >> (16 * i)) * 8);
-}
-
-TF_POF_INLINE int8x16_t Zip1(int8x16_t a, int8x16_t b) {
-  return vreinterpretq_s8_s16(
-      vzip1q_s16(vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b)));
-}
-
-TF_POF_INLINE int8x16_t Zip2(int8x16_t a, int8x16_t b) {
-  return vreinterpretq_s8_s16(
-      vzip2q_s16(vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b)));
-}
-
-// Four inputs of 16 tokens, interleaved: 4 bytes a token.
-TF_POF_INLINE Quad LoadQuad(const int8_t* panel, uint64_t indices) {
-  const int8x16_t a = LoadInput(panel, indices, 0);
-  const int8x16_t b = LoadInput(panel, indices, 1);
-  const int8x16_t c = LoadInput(panel, indices, 2);
-  const int8x16_t d = LoadInput(panel, indices, 3);
-  const int8x16_t low_ab = vzip1q_s8(a, b);
-  const int8x16_t low_cd = vzip1q_s8(c, d);
-  const int8x16_t high_ab = vzip2q_s8(a, b);
-  const int8x16_t high_cd = vzip2q_s8(c, d);
-  return {{Zip1(low_ab, low_cd), Zip2(low_ab, low_cd), Zip1(high_ab, high_cd),
-           Zip2(high_ab, high_cd)}};
-}
-
-TF_POF_INLINE void Dot(Sums* sums, const Quad& quad, const uint32_t* weights) {
-  const int8x16_t w = vreinterpretq_s8_u32(vld1q_dup_u32(weights));
-  for (int v = 0; v < 4; ++v) {
-    sums->v[v] = vdotq_s32(sums->v[v], quad.v[v], w);
+// Of a quad's first two inputs tokens 0 to 7 and 8 to 15, two bytes a token;
+// then of the others.
+struct Products {
+  static Quad LoadQuad(const int8_t* panel, uint64_t indices) {
+    const int8x16_t a = LoadInput(panel, indices, 0);
+    const int8x16_t b = LoadInput(panel, indices, 1);
+    const int8x16_t c = LoadInput(panel, indices, 2);
+    const int8x16_t d = LoadInput(panel, indices, 3);
+    return {
+        {vzip1q_s8(a, b), vzip2q_s8(a, b), vzip1q_s8(c, d), vzip2q_s8(c, d)}};
   }
-}
 
-TF_POF_INLINE int32x4_t Scale(int32x4_t value, float scale) {
-  // The conversion rounds half to even and saturates.
-  return vcvtnq_s32_f32(vmulq_n_f32(vcvtq_f32_s32(value), scale));
-}
-
-// Stores 16 tokens of output n to `row`, that of the task's panel.
-void Finish(const Sums& sums, const Epilogue& epilogue, int n, size_t row,
-            int token, void* output) {
-  const size_t at = row * kPanelTokens + token;
-  const float scale = epilogue.scales[n];
-  if (epilogue.type == kTfPofInt32) {
-    int32_t* to = static_cast<int32_t*>(output) + at;
-    for (int v = 0; v < 4; ++v) vst1q_s32(to + 4 * v, sums.v[v]);
-    return;
-  }
-  if (epilogue.type == kTfPofFloat32) {
-    float* to = static_cast<float*>(output) + at;
-    for (int v = 0; v < 4; ++v) {
-      vst1q_f32(to + 4 * v, vmulq_n_f32(vcvtq_f32_s32(sums.v[v]), scale));
-    }
-    return;
-  }
-  const int16x8_t zero_point =
-      vdupq_n_s16(static_cast<int16_t>(epilogue.zero_point));
-  const int16x8_t low =
-      vqaddq_s16(vqmovn_high_s32(vqmovn_s32(Scale(sums.v[0], scale)),
-                                 Scale(sums.v[1], scale)),
-                 zero_point);
-  const int16x8_t high =
-      vqaddq_s16(vqmovn_high_s32(vqmovn_s32(Scale(sums.v[2], scale)),
-                                 Scale(sums.v[3], scale)),
-                 zero_point);
-  int8_t* to = static_cast<int8_t*>(output) + at;
-  vst1q_s8(to, vqmovn_high_s16(vqmovn_s16(low), high));
-  if (epilogue.table == nullptr) return;
-  for (int t = 0; t < 16; ++t) {
-    to[t] = static_cast<int8_t>(epilogue.table[to[t] + 128] - 128);
-  }
-}
-
-// One unit in one tile, for some tokens of a panel.
-struct Part {
-  const Interleaved* packed;
-  const Epilogue* epilogue;
-  const int8_t* panel;  // of the tile, at the first token
-  int tile;
-  int unit;
-  int token;
-  size_t row;      // of the unit's first output in the task
-  void* output;    // the task's
-  int32_t* spill;  // [outputs of the task, 64], sums between tiles
-};
-
-TF_POF_INLINE int32_t* Spill(const Part& p, int output_in_unit, int token) {
-  return p.spill + (p.row + output_in_unit) * kPanelTokens + token;
-}
-
-TF_POF_INLINE Sums Begin(const Part& p, int output_in_unit, int token) {
-  Sums sums;
-  for (int v = 0; v < 4; ++v) {
-    sums.v[v] =
-        p.tile == 0
-            ? vdupq_n_s32(p.packed->bias.data[p.unit * kUnit + output_in_unit])
-            : vld1q_s32(Spill(p, output_in_unit, token) + 4 * v);
-  }
-  return sums;
-}
-
-TF_POF_INLINE void End(const Part& p, int output_in_unit, int token,
-                       const Sums& sums) {
-  if (p.tile == p.packed->tiles - 1) {
-    Finish(sums, *p.epilogue, p.unit * kUnit + output_in_unit,
-           p.row + output_in_unit, token, p.output);
-    return;
-  }
-  for (int v = 0; v < 4; ++v) {
-    vst1q_s32(Spill(p, output_in_unit, token) + 4 * v, sums.v[v]);
-  }
-}
-
-// Half of the outputs' pairs, 32 tokens.
-template <int i>
-TF_POF_INLINE void RunOutput(const Part& part, int output_in_unit,
-                             const PairQuad* quad, const PairQuad* end) {
-  Sums low = Begin(part, output_in_unit, part.token);
-  Sums high = Begin(part, output_in_unit, part.token + 16);
-  for (; quad != end; ++quad) {
-    Dot(&low, LoadQuad(part.panel, quad->indices[i]), &quad->weights[i]);
-    Dot(&high, LoadQuad(part.panel + 16, quad->indices[i]), &quad->weights[i]);
-  }
-  End(part, output_in_unit, part.token, low);
-  End(part, output_in_unit, part.token + 16, high);
-}
-
-void RunPairs(const Part& part, const InterleaveGroup* group,
-              const InterleaveGroup* groups_end, const uint8_t* stream) {
-  auto* quad = reinterpret_cast<const PairQuad*>(stream);
-  for (; group != groups_end; ++group) {
-    const PairQuad* end = quad + group->quads;
-    RunOutput<0>(part, group->first, quad, end);
-    if (group->second != kNoOutput) {
-      RunOutput<1>(part, group->second, quad, end);
-    }
-    quad = end;
-  }
-}
-
-void RunBlocks(const Part& part, const InterleaveGroup* group,
-               const InterleaveGroup* groups_end, const uint8_t* stream) {
-  auto* quad = reinterpret_cast<const BlockQuad<4>*>(stream);
-  const int outputs = part.packed->outputs - part.unit * kUnit;
-  for (; group != groups_end; ++group) {
-    // A block beyond the last output repeats it.
-    int output[4];
-    Sums sums[4];
-    for (int r = 0; r < 4; ++r) {
-      output[r] = Min(group->first + r, outputs - 1);
-      sums[r] = Begin(part, output[r], part.token);
-    }
-    for (const BlockQuad<4>* end = quad + group->quads; quad != end; ++quad) {
-      const Quad inputs = LoadQuad(part.panel, quad->indices);
-      for (int r = 0; r < 4; ++r) Dot(&sums[r], inputs, &quad->weights[r]);
-    }
-    for (int r = 0; r < 4 && group->first + r < outputs; ++r) {
-      End(part, output[r], part.token, sums[r]);
-    }
-  }
-}
-
-}  // namespace
-
-void RunInterleavedNeonDot(const void* packed, const Epilogue& epilogue,
-                           const Task& task) {
-  const auto& p = *static_cast<const Interleaved*>(packed);
-  const int tokens = p.rows == 1 ? 32 : 16;
-  for (int token = 0; token < kPanelTokens; token += tokens) {
-    for (int tile = 0; tile < p.tiles; ++tile) {
-      const int8_t* panel =
-          static_cast<const int8_t*>(task.input) + token +
-          static_cast<size_t>(tile) * p.tile_inputs * kPanelTokens;
-      for (int unit = task.unit_begin; unit < task.unit_end; ++unit) {
-        const size_t at = static_cast<size_t>(tile) * p.units + unit;
-        const Part part = {&p,
-                           &epilogue,
-                           panel,
-                           tile,
-                           unit,
-                           token,
-                           static_cast<size_t>(unit - task.unit_begin) * kUnit,
-                           task.output,
-                           reinterpret_cast<int32_t*>(task.scratch)};
-        const InterleaveGroup* groups = p.groups.data;
-        (p.rows == 1 ? RunPairs : RunBlocks)(
-            part, groups + p.first_group.data[at],
-            groups + p.first_group.data[at + 1],
-            p.stream.data + p.first_byte.data[at]);
+  static void Dot(Sums* sums, const Quad& quad, const uint32_t* weights) {
+    for (int pair = 0; pair < 2; ++pair) {
+      const int8x16_t w = vreinterpretq_s8_u16(
+          vdupq_n_u16(static_cast<uint16_t>(*weights >> (16 * pair))));
+      for (int half = 0; half < 2; ++half) {
+        const int8x16_t x = quad.v[2 * pair + half];
+        int32x4_t* to = sums->v + 2 * half;
+        to[0] = vpadalq_s16(to[0], vmull_s8(vget_low_s8(x), vget_low_s8(w)));
+        to[1] = vpadalq_s16(to[1], vmull_high_s8(x, w));
       }
     }
   }
+};
+
+}  // namespace
+
+void RunInterleavedNeon(const void* packed, const Epilogue& epilogue,
+                        const Task& task) {
+  RunInterleaved<Products>(packed, epilogue, task);
 }
 
 }  // namespace tf_pof

@@ -15,9 +15,9 @@ namespace tf_pof {
 namespace {
 
 // A panel of 768 inputs just fills the 48 KB of an L1 cache.
-template <int rows>
-TfPofStatus PackInterleavedRows(const Layer& layer, void** packed) {
-  return PackInterleaved(layer, rows, 768, kPanelFlip, packed);
+template <int rows, int columns = 1>
+TfPofStatus PackInterleavedBlocks(const Layer& layer, void** packed) {
+  return PackInterleaved(layer, rows, columns, 768, kPanelFlip, packed);
 }
 
 #if defined(__x86_64__)
@@ -36,21 +36,24 @@ const Kernel kKernels[] = {
     {"1x1_scalar", Isa::kAny, kTfPofPanels, PackSparseScalar, FreeSparseScalar,
      SparseScalarBytes, NoScratch, RunSparseScalar, SparseScalarCost},
 #if defined(__x86_64__)
-    {"1x1_interleave_avx2", Isa::kAvx2, kTfPofPanels, PackInterleavedRows<1>,
+    {"1x1_interleave_avx2", Isa::kAvx2, kTfPofPanels, PackInterleavedBlocks<1>,
      FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedAvx2,
      InterleavedAvx2Cost},
     {"1x1_interleave_avxvnni", Isa::kAvxVnni, kTfPofPanels,
-     PackInterleavedRows<1>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvxVnni, InterleavedAvxVnniCost},
     {"1x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedRows<1>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>},
     {"2x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedRows<2>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedBlocks<2>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>},
     {"4x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedRows<4>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedBlocks<4>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>},
+    {"1x4_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
+     PackInterleavedBlocks<1, 4>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedAvx512, AlignedAvx512Cost},
     {"1x1_windows_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackWindows,
      FreeWindows, WindowsBytes, WindowsAvx512Scratch, RunWindowsAvx512,
      WindowsAvx512Cost},
@@ -58,12 +61,18 @@ const Kernel kKernels[] = {
      FreeTiles, TilesBytes, TilesAvx512Scratch, RunTilesAvx512,
      TilesAvx512Cost},
 #elif defined(__aarch64__)
+    {"1x1_interleave_neon", Isa::kNeon, kTfPofPanels, PackInterleavedBlocks<1>,
+     FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedNeon,
+     InterleavedNeonCost<1, 80>},
+    {"4x1_interleave_neon", Isa::kNeon, kTfPofPanels, PackInterleavedBlocks<4>,
+     FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedNeon,
+     InterleavedNeonCost<4, 272>},
     {"1x1_interleave_neondot", Isa::kNeonDot, kTfPofPanels,
-     PackInterleavedRows<1>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<1>},
+     PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<1, 32>},
     {"4x1_interleave_neondot", Isa::kNeonDot, kTfPofPanels,
-     PackInterleavedRows<4>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<4>},
+     PackInterleavedBlocks<4>, FreeInterleaved, InterleavedBytes,
+     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<4, 56>},
 #endif
 };
 const int kNumKernels = sizeof(kKernels) / sizeof(kKernels[0]);

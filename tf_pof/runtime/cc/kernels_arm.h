@@ -6,7 +6,10 @@
 
 namespace tf_pof {
 
-// interleave_neon.cc; packed weights of PackInterleaved with 1 or 4 rows.
+// interleave_neon.cc and interleave_neondot.cc; packed weights of
+// PackInterleaved with 1 or 4 rows.
+void RunInterleavedNeon(const void* packed, const Epilogue& epilogue,
+                        const Task& task);
 void RunInterleavedNeonDot(const void* packed, const Epilogue& epilogue,
                            const Task& task);
 

@@ -44,6 +44,8 @@ void TestCounts() {
   CHECK(counts.quads[2] == 2 + 1, "%g", counts.quads[2]);
   // Inputs 0-3, 4-7, 8-11 and 500-503 of outputs 0-15, and the corner.
   CHECK(counts.tiles == 5, "%g", counts.tiles);
+  // Output 0 has four of those, output 1 one, and the corner.
+  CHECK(counts.aligned == 6, "%g", counts.aligned);
   free(weights);
 }
 
@@ -112,6 +114,8 @@ void TestChoice() {
       {"1x1_interleave_avx512vnni", 1, 1, 0.04, 128},
       {"4x1_interleave_avx512vnni", 4, 1, 0.1, 128},
       {"2x1_interleave_avx512vnni", 2, 1, 0.1, 128},
+      {"1x4_interleave_avx512vnni", 1, 4, 0.1, 128},
+      {"1x1_windows_avx512vnni", 1, 4, 0.2, 128},
       {"1x1_interleave_avx2", 4, 1, 0.1, 128, Isa::kAvx2},
       {"1x1_scalar", 1, 1, 0.1, 128, Isa::kAny},
   };

@@ -43,8 +43,8 @@ void TestShapes() {
 }
 
 void TestWeights() {
-  for (Pattern pattern :
-       {kRandom, kBlocks4x1, kBlocks16x4, kEmptyRows, kFirstRowFull}) {
+  for (Pattern pattern : {kRandom, kBlocks4x1, kBlocks1x4, kBlocks16x4,
+                          kEmptyRows, kFirstRowFull}) {
     for (double density : {0.0, 0.02, 0.5, 1.0}) {
       for (int zero_point : {-128, 0, 127}) {
         TestCase({199, 70, 18, density, pattern, zero_point, 0, true}, kKinds,

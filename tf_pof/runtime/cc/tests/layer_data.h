@@ -11,7 +11,14 @@
 
 namespace {
 
-enum Pattern { kRandom, kBlocks4x1, kBlocks16x4, kEmptyRows, kFirstRowFull };
+enum Pattern {
+  kRandom,
+  kBlocks4x1,
+  kBlocks1x4,
+  kBlocks16x4,
+  kEmptyRows,
+  kFirstRowFull,
+};
 
 struct Case {
   int inputs;
@@ -37,8 +44,11 @@ struct Data {
 bool Present(const Case& c, Random* random, int n, int k) {
   if (c.pattern == kEmptyRows && n % 3 != 1) return false;
   if (c.pattern == kFirstRowFull) return n == 0;
-  if (c.pattern == kBlocks4x1 || c.pattern == kBlocks16x4) {
-    const int rows = c.pattern == kBlocks4x1 ? 4 : 16;
+  if (c.pattern == kBlocks4x1 || c.pattern == kBlocks1x4 ||
+      c.pattern == kBlocks16x4) {
+    const int rows = c.pattern == kBlocks4x1   ? 4
+                     : c.pattern == kBlocks1x4 ? 1
+                                               : 16;
     const int columns = c.pattern == kBlocks4x1 ? 1 : 4;
     Random block = {static_cast<uint64_t>(n / rows) * 7919 + k / columns};
     block.Bits();
