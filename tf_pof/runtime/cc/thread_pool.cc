@@ -19,9 +19,18 @@ struct Worker {
   pthread_t handle;
 };
 
+// A thread's share of a loop. What it has taken in one loop it takes in the
+// next of the same length, so that data stay in its cache from layer to layer;
+// whoever has done its own share helps the others.
+struct alignas(64) Share {
+  int32_t next;  // atomic: the first index that nobody took
+  int32_t end;
+};
+
 struct TfPofThreadPool {
   int32_t threads;
   Worker* workers;          // [threads]; the first stands for the caller
+  Share* shares;            // [threads]
   pthread_mutex_t callers;  // held by the caller whose loop runs
   pthread_mutex_t mutex;    // guards sleeping workers
   pthread_cond_t wake;
@@ -33,8 +42,6 @@ struct TfPofThreadPool {
   // The loop. Written while it is closed and nobody is in it.
   TfPofLoopFunction function;
   void* context;
-  int32_t count;
-  int32_t next;  // atomic: the first index that nobody took
 };
 
 static constexpr uint64_t kOpen = 1;
@@ -56,10 +63,14 @@ static int64_t Nanoseconds() {
 }
 
 static void Work(TfPofThreadPool* pool, int32_t thread) {
-  for (;;) {
-    const int32_t i = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED);
-    if (i >= pool->count) return;
-    pool->function(pool->context, i, thread);
+  for (int32_t i = 0; i < pool->threads; ++i) {
+    Share* share = &pool->shares[(thread + i) % pool->threads];
+    for (;;) {
+      const int32_t index =
+          __atomic_fetch_add(&share->next, 1, __ATOMIC_RELAXED);
+      if (index >= share->end) break;
+      pool->function(pool->context, index, thread);
+    }
   }
 }
 
@@ -115,10 +126,14 @@ TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads) {
       static_cast<TfPofThreadPool*>(calloc(1, sizeof(TfPofThreadPool)));
   if (pool == nullptr) return nullptr;
   pool->workers = static_cast<Worker*>(calloc(threads, sizeof(Worker)));
-  if (pool->workers == nullptr) {
+  void* shares = nullptr;
+  if (pool->workers == nullptr ||
+      posix_memalign(&shares, alignof(Share), threads * sizeof(Share)) != 0) {
+    free(pool->workers);
     free(pool);
     return nullptr;
   }
+  pool->shares = static_cast<Share*>(shares);
   pthread_mutex_init(&pool->callers, nullptr);
   pthread_mutex_init(&pool->mutex, nullptr);
   pthread_cond_init(&pool->wake, nullptr);
@@ -146,6 +161,7 @@ void TfPofThreadPoolDelete(TfPofThreadPool* pool) {
   pthread_mutex_destroy(&pool->mutex);
   pthread_mutex_destroy(&pool->callers);
   free(pool->workers);
+  free(pool->shares);
   free(pool);
 }
 
@@ -162,8 +178,13 @@ void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
   pthread_mutex_lock(&pool->callers);
   pool->function = function;
   pool->context = context;
-  pool->count = count;
-  __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
+  const int64_t threads = pool->threads;
+  for (int64_t i = 0; i < threads; ++i) {
+    pool->shares[i].end = static_cast<int32_t>(count * (i + 1) / threads);
+    __atomic_store_n(&pool->shares[i].next,
+                     static_cast<int32_t>(count * i / threads),
+                     __ATOMIC_RELAXED);
+  }
   OpenLoop(pool);
   Work(pool, 0);
   __atomic_fetch_and(&pool->state, ~kOpen, __ATOMIC_ACQ_REL);
