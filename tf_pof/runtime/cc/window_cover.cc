@@ -123,7 +123,8 @@ void GroupCover::Begin(int new_windows, int new_lanes, int most) {
   windows = new_windows;
   lanes = new_lanes;
   // At least these many are needed, one in each window before two in any.
-  for (int i = 0; i < CeilDiv(most, kPicks); ++i) {
+  least = total = CeilDiv(most, kPicks);
+  for (int i = 0; i < least; ++i) {
     const int at = i % (2 * windows);
     ++steps[at < windows ? at : at - windows + kSide];
   }
@@ -145,6 +146,7 @@ void GroupCover::Add(int i, int a, int b) {
 
 void GroupCover::AddStep(int node) {
   ++steps[node];
+  ++total;
   for (int i = 0; i < lanes; ++i) {
     LaneCover* cover = &lane[i];
     AddRoom(cover, node, kPicks);
@@ -204,8 +206,7 @@ void GroupCover::Solve() {
     AddStep(BestNode());
   }
   for (int node = 0; node < kNodes; ++node) {
-    while (steps[node] > 0 && RemoveStep(node)) {
-    }
+    while (total > least && steps[node] > 0 && RemoveStep(node)) --total;
   }
 }
 

@@ -29,6 +29,8 @@ struct LaneCover {
 struct GroupCover {
   int windows;
   int lanes;
+  int least;  // steps that the fullest lane needs
+  int total;  // sum of steps
   // The result: steps in each window, and where the nonzeros are placed.
   int steps[kNodes];
   LaneCover lane[kLanes];
