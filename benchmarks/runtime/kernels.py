@@ -8,6 +8,8 @@ turns in one process and medians are compared, without the cost of the call
 itself. A kernel's result must be LiteRT's to the byte, or the run stops.
 """
 
+import functools
+import os
 import statistics
 import tempfile
 import time
@@ -24,14 +26,35 @@ TOKENS = flags.DEFINE_multi_integer("tokens", [128], "Rows of the input.")
 SPARSITY = flags.DEFINE_multi_float(
     "sparsity", [0.8, 0.85, 0.9], "Shares of zero weights."
 )
-PATTERN = flags.DEFINE_string("pattern", "1x1", "Block of weights kept whole.")
+PATTERN = flags.DEFINE_string(
+    "pattern",
+    "1x1",
+    "Block of weights kept whole, outputs x inputs; or n:m, of which "
+    "--sparsity is not used.",
+)
 KERNELS = flags.DEFINE_list(
     "kernels", None, "Names of kernels; by default all but the plain C ones."
 )
 NUM_THREADS = flags.DEFINE_integer("num_threads", 1, "Threads of both.")
+THREADS = flags.DEFINE_integer(
+    "threads",
+    0,
+    "If not 0, compares this many threads of a kernel to one of the same.",
+)
 ROUNDS = flags.DEFINE_integer("rounds", 25, "Times that engines take turns.")
 PANELS = flags.DEFINE_bool("panels", False, "Panels in and out, not rows.")
 COMPILER = flags.DEFINE_string("compiler", "", "C++ compiler of the library.")
+
+
+def make_mask(rng, outputs: int, inputs: int, sparsity: float, pattern: str):
+    """[outputs, inputs] bool, true where a weight is kept."""
+    if ":" in pattern:
+        kept, group = (int(size) for size in pattern.split(":"))
+        ranks = rng.random((outputs, inputs // group, group)).argsort(-1)
+        return (ranks < kept).reshape(outputs, inputs)
+    rows, columns = (int(size) for size in pattern.split("x"))
+    keep = rng.random((outputs // rows, inputs // columns)) >= sparsity
+    return np.kron(keep, np.ones((rows, columns), bool))
 
 
 def make_layer(
@@ -39,9 +62,7 @@ def make_layer(
 ):
     """Random weights of a pattern, bias, scales and input."""
     rng = np.random.default_rng(0)
-    rows, columns = (int(size) for size in pattern.split("x"))
-    keep = rng.random((outputs // rows, inputs // columns)) >= sparsity
-    mask = np.kron(keep, np.ones((rows, columns), bool))
+    mask = make_mask(rng, outputs, inputs, sparsity, pattern)
     weights = rng.integers(1, 128, (outputs, inputs)) * mask
     weights *= rng.choice([-1, 1], weights.shape)
     weights = weights.astype(np.int8)
@@ -58,14 +79,15 @@ def make_layer(
 
 
 def seconds(run, repeats: int) -> float:
-    clock = time.thread_time if NUM_THREADS.value == 1 else time.perf_counter
+    threads = max(NUM_THREADS.value, THREADS.value)
+    clock = time.thread_time if threads == 1 else time.perf_counter
     start = clock()
     for _ in range(repeats):
         run()
     return (clock() - start) / repeats
 
 
-def medians(runs: dict) -> dict[str, float]:
+def medians(runs: dict, pick=statistics.median) -> dict[str, float]:
     """Seconds of each, taking turns; each turn takes about a millisecond."""
     repeats = {name: 1 for name in runs}
     for name, run in runs.items():
@@ -75,10 +97,10 @@ def medians(runs: dict) -> dict[str, float]:
     for _ in range(ROUNDS.value):
         for name, run in runs.items():
             times[name].append(seconds(run, repeats[name]))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: pick(values) for name, values in times.items()}
 
 
-def compare(lib, pool, names, shape, num_tokens, sparsity, empty) -> str:
+def compare(lib, pool, names, empty, shape, num_tokens, sparsity) -> str:
     """A row of the table."""
     inputs, outputs = (int(size) for size in shape.split("x"))
     *layer, data = make_layer(
@@ -127,6 +149,52 @@ def compare(lib, pool, names, shape, num_tokens, sparsity, empty) -> str:
     return f"| {shape} | {num_tokens} | {sparsity:.0%} | " + " | ".join(cells)
 
 
+def compare_threads(lib, pool, names, shape, num_tokens, sparsity) -> str:
+    """A row of the table of one kernel with one thread and with more.
+
+    The fastest turns are compared: whatever else runs disturbs several threads
+    more than one.
+    """
+    inputs, outputs = (int(size) for size in shape.split("x"))
+    *layer, data = make_layer(
+        inputs, outputs, num_tokens, sparsity, PATTERN.value
+    )
+    kernels = {}
+    for name in names:
+        for threads, one_pool in ((1, None), (THREADS.value, pool)):
+            kernels[name, threads] = library.KernelLayer(
+                lib,
+                *layer,
+                num_tokens,
+                kernel=None if name == "chosen" else name,
+                pool=one_pool,
+                num_threads=threads,
+                layouts=(library.PANELS,) * 2 if PANELS.value else (0, 0),
+            )
+        if not np.array_equal(
+            kernels[name, 1](data), kernels[name, THREADS.value](data)
+        ):
+            raise SystemExit(f"Threads change what {name} gives.")
+    times = medians({key: kernel.run for key, kernel in kernels.items()}, min)
+    for kernel in kernels.values():
+        kernel.close()
+    cells = [
+        f"{times[name, 1] * 1e6:.1f} us, "
+        f"{times[name, 1] / times[name, THREADS.value]:.2f}x"
+        for name in names
+    ]
+    return f"| {shape} | {num_tokens} | {sparsity:.0%} | " + " | ".join(cells)
+
+
+def pinned_pool(lib, num_threads: int):
+    """A pool whose threads keep off the caller's processor."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others or {first})
+    pool = lib.pool(num_threads)
+    os.sched_setaffinity(0, {first})
+    return pool
+
+
 def call_costs(lib) -> dict[str, float]:
     """Seconds of a call that computes next to nothing."""
     *layer, _ = make_layer(16, 16, 1, 0.5, "1x1")
@@ -145,19 +213,24 @@ def main(argv):
             *(name for name in lib.kernels() if not name.endswith("scalar")),
             "chosen",
         ]
-        pool = lib.pool(NUM_THREADS.value)
-        empty = call_costs(lib)
-        print(f"{PATTERN.value} blocks, {NUM_THREADS.value} thread(s)\n")
-        print("| inputs x outputs | tokens | zeros | LiteRT, us | ", end="")
-        print(" | ".join(names) + " |")
-        print("|---" * (4 + len(names)) + "|")
+        if THREADS.value:
+            heading = f"1 thread, and {THREADS.value} are faster by"
+            pool = pinned_pool(lib, THREADS.value)
+            run = functools.partial(compare_threads, lib, pool, names)
+            columns = ["inputs x outputs", "tokens", "zeros"]
+        else:
+            heading = f"{NUM_THREADS.value} thread(s)"
+            pool = lib.pool(NUM_THREADS.value)
+            empty = call_costs(lib)
+            run = functools.partial(compare, lib, pool, names, empty)
+            columns = ["inputs x outputs", "tokens", "zeros", "LiteRT, us"]
+        print(f"{PATTERN.value} blocks, {heading}\n")
+        print("| " + " | ".join([*columns, *names]) + " |")
+        print("|---" * (len(columns) + len(names)) + "|")
         for shape in SHAPES.value:
             for num_tokens in TOKENS.value:
                 for sparsity in SPARSITY.value:
-                    row = compare(
-                        lib, pool, names, shape, num_tokens, sparsity, empty
-                    )
-                    print(row + " |", flush=True)
+                    print(run(shape, num_tokens, sparsity) + " |", flush=True)
 
 
 if __name__ == "__main__":
