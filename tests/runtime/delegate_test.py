@@ -147,6 +147,16 @@ def test_an_encoder_is_one_part(capfd):
     assert 0 < len(left) <= 6
 
 
+@pytest.mark.parametrize("encoding", ["dense", "packed"])
+def test_a_classifier_is_taken_whole(encoding, capfd):
+    contents = sparse("classifier")
+    delegated(pack(contents) if encoding == "packed" else contents, verbose=1)
+    said = capfd.readouterr().err
+    assert said.count(" nodes, in 1 parts\n") == 2  # signatures
+    assert "tf_pof: leaves" not in said
+    assert said.count("tf_pof: runs token") == 2
+
+
 def test_verbose_says_kernels_and_what_is_left(capfd):
     interpreter = delegated(sparse("classifier"), verbose=1, tokens=77)
     run(interpreter, "seq_12", inputs(interpreter, "seq_12", 1))

@@ -23,6 +23,8 @@ const char* Name(StepKind kind) {
       return "dequantize";
     case StepKind::kView:
       return "reshape";
+    case StepKind::kToken:
+      return "token";
     case StepKind::kUnpacked:
       return "packed weights";
   }

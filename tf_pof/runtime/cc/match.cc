@@ -40,38 +40,57 @@ bool IsEncoderKind(StepKind kind) {
 
 bool IsLink(StepKind kind) {
   return kind == StepKind::kQuantize || kind == StepKind::kDequantize ||
-         kind == StepKind::kView;
+         kind == StepKind::kView || kind == StepKind::kToken;
 }
 
-// Whether a linear step reads or feeds a step that is `in`, [steps].
-bool TouchesAny(const Match& match, const Step& step, const bool* in) {
-  const Graph& graph = *match.graph;
-  const Step* maker = match.StepThatMakes(step.inputs[0]);
-  if (maker != nullptr && in[maker - match.steps.data]) return true;
-  const int* starts = graph.first_consumer.data;
-  const int output = step.outputs[0];
-  for (int i = starts[output]; i < starts[output + 1]; ++i) {
-    const int reader = match.step_of.data[graph.consumers.data[i]];
-    if (reader >= 0 && in[reader]) return true;
+// The step that makes a tensor, or what the links between are made from.
+const Step* MakerBehindLinks(const Match& match, int tensor) {
+  const Step* maker = match.StepThatMakes(tensor);
+  // A cycle of links would be no graph.
+  for (size_t i = 0; maker != nullptr && IsLink(maker->kind); ++i) {
+    if (i > match.steps.size) return nullptr;
+    maker = match.StepThatMakes(maker->inputs[0]);
   }
-  return false;
+  return maker;
 }
 
-// Marks the encoder: steps of its own kinds, and linear ones next to any.
-void MarkEncoder(const Match& match, bool* in) {
+// What a linear step has to do with the encoder.
+struct Place {
+  bool behind;    // some step of it
+  bool in_front;  // of some step
+};
+
+// Linear steps were added in the order of nodes: one pass each way.
+void FindPlaces(const Match& match, Place* places) {
+  const Step* steps = match.steps.data;
   for (size_t i = 0; i < match.steps.size; ++i) {
-    in[i] = IsEncoderKind(match.steps.data[i].kind);
+    if (steps[i].kind != StepKind::kLinear) continue;
+    const Step* maker = MakerBehindLinks(match, steps[i].inputs[0]);
+    if (maker == nullptr) continue;
+    places[i].behind =
+        IsEncoderKind(maker->kind) ||
+        (maker->kind == StepKind::kLinear && places[maker - steps].behind);
   }
-  for (bool more = true; more;) {
-    more = false;
-    for (size_t i = 0; i < match.steps.size; ++i) {
-      const Step& step = match.steps.data[i];
-      if (step.kind == StepKind::kLinear && !in[i] &&
-          TouchesAny(match, step, in)) {
-        in[i] = more = true;
-      }
+  const Graph& graph = *match.graph;
+  const int* starts = graph.first_consumer.data;
+  for (size_t i = match.steps.size; i-- > 0;) {
+    if (steps[i].kind != StepKind::kLinear) continue;
+    const int output = steps[i].outputs[0];
+    for (int j = starts[output]; j < starts[output + 1]; ++j) {
+      const int reader = match.step_of.data[graph.consumers.data[j]];
+      if (reader < 0) continue;
+      places[i].in_front |=
+          IsEncoderKind(steps[reader].kind) ||
+          (steps[reader].kind == StepKind::kLinear && places[reader].in_front);
     }
   }
+}
+
+// Layers next to an encoder with so few cost less than a change of runtimes.
+constexpr double kFewWeights = 1 << 16;
+
+double NumWeights(const Step& step) {
+  return 1.0 * step.linear.num_inputs * step.linear.num_outputs;
 }
 
 // Whether every reader of packed weights is claimed.
@@ -117,15 +136,15 @@ void Match::Free() {
 }
 
 bool Match::Claim(double min_sparsity) {
-  Buffer<bool> in_encoder = {};
-  if (!in_encoder.Resize(steps.size)) return false;
-  MarkEncoder(*this, in_encoder.data);
+  Buffer<Place> places = {};
+  if (!places.Resize(steps.size)) return false;
+  FindPlaces(*this, places.data);
   double weights = 0, nonzeros = 0;
   bool packed = false;
   for (size_t i = 0; i < steps.size; ++i) {
     const Step& step = steps.data[i];
-    if (step.kind != StepKind::kLinear || !in_encoder.data[i]) continue;
-    weights += 1.0 * step.linear.num_inputs * step.linear.num_outputs;
+    if (!places.data[i].behind || !places.data[i].in_front) continue;
+    weights += NumWeights(step);
     nonzeros += step.linear.nonzeros;
     packed |= step.linear.packed >= 0;
   }
@@ -133,13 +152,18 @@ bool Match::Claim(double min_sparsity) {
       weights > 0 && (packed || 1 - nonzeros / weights >= min_sparsity);
   for (size_t i = 0; i < steps.size; ++i) {
     Step& step = steps.data[i];
-    step.claimed = encoder && in_encoder.data[i];
-    if (step.kind == StepKind::kLinear) {
-      step.claimed |=
-          step.linear.packed >= 0 || step.linear.zeros() >= min_sparsity;
+    if (step.kind != StepKind::kLinear) {
+      step.claimed = encoder && IsEncoderKind(step.kind);
+      continue;
     }
+    const Place& place = places.data[i];
+    const bool between = place.behind && place.in_front;
+    const bool next = place.behind || place.in_front;
+    step.claimed =
+        step.linear.packed >= 0 || step.linear.zeros() >= min_sparsity ||
+        (encoder && (between || (next && NumWeights(step) < kFewWeights)));
   }
-  in_encoder.Free();
+  places.Free();
   return ClaimLinks();
 }
 
@@ -168,6 +192,7 @@ bool Match::ClaimLinks() {
     Step& step = steps.data[index];
     const int* starts = graph->first_consumer.data;
     const int output = step.outputs[0];
+    step.claimed = graph->is_output.data[output];
     for (int j = starts[output]; j < starts[output + 1]; ++j) {
       step.claimed |= ClaimedStep(graph->consumers.data[j]) != nullptr;
     }
@@ -201,6 +226,31 @@ int ReshapeShape(const Graph& graph, int node) {
   return constant ? shape : -1;
 }
 
+namespace {
+
+// A STRIDED_SLICE of one token of each sequence, as [batch, channels].
+bool FindToken(const Graph& graph, int node, TokenParams* params) {
+  if (!graph.Is(node, kTfLiteBuiltinStridedSlice)) return false;
+  const auto* options = graph.Options<TfLiteStridedSliceParams>(node);
+  const int input = graph.Input(node, 0);
+  const int32_t* begin = graph.ConstantInts(graph.Input(node, 1), 3);
+  const int32_t* strides = graph.ConstantInts(graph.Input(node, 3), 3);
+  constexpr int kOne = 2, kOthers = 5;  // bits of dimensions
+  if (options == nullptr || begin == nullptr || strides == nullptr ||
+      strides[0] != 1 || strides[1] != 1 || strides[2] != 1 ||
+      options->shrink_axis_mask != kOne || options->begin_mask != kOthers ||
+      options->end_mask != kOthers || options->ellipsis_mask != 0 ||
+      options->new_axis_mask != 0 || options->offset ||
+      graph.Rank(input) != 3) {
+    return false;
+  }
+  *params = {begin[1], graph.Dim(input, 1), graph.Dim(input, 2)};
+  return params->token >= 0 && params->token < params->sequence &&
+         params->channels > 0;
+}
+
+}  // namespace
+
 bool MatchLink(const Graph& graph, int node, Step* step, NodeList* nodes) {
   const int input = graph.Input(node, 0), output = graph.Output(node, 0);
   if (output < 0 || graph.IsConstant(input)) return false;
@@ -212,10 +262,14 @@ bool MatchLink(const Graph& graph, int node, Step* step, NodeList* nodes) {
              graph.IsType(output, kTfLiteFloat32)) {
     *step = MakeStep(StepKind::kDequantize);
     if (!graph.Quantization(input, &step->quantization)) return false;
-  } else if (ReshapeShape(graph, node) >= 0 &&
-             (graph.IsType(input, kTfLiteFloat32) ||
-              graph.IsType(input, kTfLiteInt8)) &&
-             graph.IsType(output, graph.tensor(input)->type)) {
+  } else if (!(graph.IsType(input, kTfLiteFloat32) ||
+               graph.IsType(input, kTfLiteInt8)) ||
+             !graph.IsType(output, graph.tensor(input)->type)) {
+    return false;
+  } else if (TokenParams token; FindToken(graph, node, &token)) {
+    *step = MakeStep(StepKind::kToken);
+    step->token = token;
+  } else if (ReshapeShape(graph, node) >= 0) {
     *step = MakeStep(StepKind::kView);
     step->shape = ReshapeShape(graph, node);
   } else {

@@ -48,8 +48,8 @@ struct Match {
   // of zeros of at least `min_sparsity`, lone linear steps likewise, and what
   // stands between them. False when memory runs out.
   bool Claim(double min_sparsity);
-  // Claims QUANTIZE, DEQUANTIZE and RESHAPE between claimed steps and drops
-  // those that no longer are.
+  // Claims what only passes values on between claimed steps, or from them to
+  // the model's outputs, and drops what no longer does.
   bool ClaimLinks();
 
   const Step* ClaimedStep(int node) const {
@@ -78,7 +78,7 @@ bool MatchLayerNorm(const Graph& graph, int rsqrt, Step* step, NodeList* nodes);
 // `sum` is what the nodes from `first` on, of a layer norm, read.
 bool MatchEmbeddings(const Graph& graph, int sum, int channels, Step* step,
                      NodeList* nodes);
-// A QUANTIZE, DEQUANTIZE or RESHAPE by itself.
+// A QUANTIZE, DEQUANTIZE, RESHAPE or slice of one token by itself.
 bool MatchLink(const Graph& graph, int node, Step* step, NodeList* nodes);
 
 // The other operand of a plain ADD, SUB or MUL whose one operand is a constant

@@ -130,6 +130,32 @@ void TakeGelu(const Graph& graph, Step* step, NodeList* nodes) {
   step->outputs[0] = graph.Output(node, 0);
 }
 
+// So does a tanh between DEQUANTIZE and QUANTIZE, a pooler's.
+void TakeTanh(const Graph& graph, Step* step, NodeList* nodes) {
+  const int dequantize =
+      graph.OnlyConsumer(step->outputs[0], kTfLiteBuiltinDequantize);
+  const int tanh =
+      graph.OnlyConsumer(graph.Output(dequantize, 0), kTfLiteBuiltinTanh);
+  const int quantize =
+      graph.OnlyConsumer(graph.Output(tanh, 0), kTfLiteBuiltinQuantize);
+  TfPofQuantization input, output;
+  if (quantize < 0 || !graph.Quantization(step->outputs[0], &input) ||
+      !graph.Quantization(graph.Output(quantize, 0), &output) ||
+      !nodes->Add(dequantize) || !nodes->Add(tanh) || !nodes->Add(quantize)) {
+    return;
+  }
+  LinearParams& linear = step->linear;
+  for (int i = 0; !linear.has_table && i < 256; ++i) {
+    linear.table[i] = static_cast<int8_t>(i - 128);
+  }
+  float values[256];
+  TfPofDequantize(linear.table, 256, input, values);
+  for (float& value : values) value = tanhf(value);
+  TfPofQuantize(values, 256, output, linear.table);
+  linear.has_table = true;
+  step->outputs[0] = graph.Output(quantize, 0);
+}
+
 }  // namespace
 
 bool MatchLinear(const Graph& graph, int node, Step* step, NodeList* nodes) {
@@ -163,6 +189,7 @@ bool MatchLinear(const Graph& graph, int node, Step* step, NodeList* nodes) {
     return false;
   }
   TakeGelu(graph, step, nodes);
+  TakeTanh(graph, step, nodes);
   return true;
 }
 

@@ -121,6 +121,18 @@ struct Runner {
     return kTfPofOk;
   }
 
+  TfPofStatus Token(const Step& step) const {
+    const Value& input = At(step.inputs[0]);
+    const TokenParams& p = step.token;
+    const size_t row = static_cast<size_t>(p.channels) * input.type_size;
+    const auto* from = Data<uint8_t>(step.inputs[0]) + p.token * row;
+    auto* to = Data<uint8_t>(step.outputs[0]);
+    for (int i = 0; i < input.dims[0]; ++i) {
+      memcpy(to + i * row, from + i * p.sequence * row, row);
+    }
+    return kTfPofOk;
+  }
+
   TfPofStatus Run(const Step& step, const CachedLayer* layer) const {
     void* first = Data<void>(step.outputs[0]);
     if (first == nullptr && Data<void>(step.outputs[1]) == nullptr) {
@@ -139,6 +151,8 @@ struct Runner {
         return Mask(step);
       case StepKind::kView:
         return View(step);
+      case StepKind::kToken:
+        return Token(step);
       case StepKind::kQuantize:
         TfPofQuantize(Data<float>(step.inputs[0]), At(step.inputs[0]).elements,
                       step.quantization, static_cast<int8_t*>(first));

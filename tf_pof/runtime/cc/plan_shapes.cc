@@ -129,6 +129,17 @@ struct Inference {
            Shaped(rows, p.norm.shape, At(step.outputs[1]));
   }
 
+  bool Token(const Step& step) const {
+    const Value& input = *At(step.inputs[0]);
+    const TokenParams& p = step.token;
+    if (input.rank != 3 || input.dims[1] != p.sequence ||
+        input.dims[2] != p.channels) {
+      return false;
+    }
+    const int dims[2] = {input.dims[0], p.channels};
+    return SetDims(dims, 2, At(step.outputs[0]));
+  }
+
   bool Infer(const Step& step) const {
     const Value* input = At(step.inputs[0]);
     Value* output = At(step.outputs[0]);
@@ -145,6 +156,8 @@ struct Inference {
         return Shaped(*input, step.mask.shape, output);
       case StepKind::kView:
         return Shaped(*input, step.shape, output);
+      case StepKind::kToken:
+        return Token(step);
       case StepKind::kQuantize:
       case StepKind::kDequantize:
         return Same(*input, output);

@@ -18,6 +18,7 @@ enum class StepKind {
   kQuantize,
   kDequantize,
   kView,      // RESHAPE
+  kToken,     // one token of each sequence
   kUnpacked,  // makes dense weights of packed ones: nothing to run
 };
 
@@ -75,16 +76,23 @@ struct MaskParams {
   MaskOperation operations[4];
 };
 
+// Of values [batch, sequence, channels].
+struct TokenParams {
+  int token;
+  int sequence;
+  int channels;
+};
+
 struct Step {
   static constexpr int kMaxInputs = 4;
   static constexpr int kMaxOutputs = 2;
 
   StepKind kind;
   bool claimed;
-  // Tensors, -1 where there is none. Linear, mask, quantize, dequantize, view:
-  // 1 in, 1 out. Attention: query, key, value, mask. Layer norm: residual,
-  // int8 x, float x. Embeddings: ids, -1 for positions. The last two have a
-  // float and an int8 output.
+  // Tensors, -1 where there is none. Where nothing is said: 1 in, 1 out.
+  // Attention: query, key, value, mask. Layer norm: residual, int8 x, float x.
+  // Embeddings: ids, -1 for positions. The last two have a float and an int8
+  // output.
   int inputs[kMaxInputs];
   int outputs[kMaxOutputs];
   union {
@@ -93,6 +101,7 @@ struct Step {
     LayerNormParams layer_norm;
     EmbeddingsParams embeddings;
     MaskParams mask;
+    TokenParams token;
     TfPofQuantization quantization;
     int shape;  // tensor, of a view
   };

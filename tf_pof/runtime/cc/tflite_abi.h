@@ -57,6 +57,7 @@ enum {
   kTfLiteBuiltinMul = 18,
   kTfLiteBuiltinReshape = 22,
   kTfLiteBuiltinSoftmax = 25,
+  kTfLiteBuiltinTanh = 28,
   kTfLiteBuiltinCustom = 32,
   kTfLiteBuiltinGather = 36,
   kTfLiteBuiltinTranspose = 39,
