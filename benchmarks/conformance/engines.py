@@ -48,7 +48,7 @@ class Engine:
             Missing: if its packages cannot be installed.
             RuntimeError: with what the engine says, if it fails.
         """
-        command, folder = self._interpreter()
+        command, folder = self.interpreter()
         script = str(_HERE / self.script)
         try:
             run = subprocess.run(
@@ -66,7 +66,7 @@ class Engine:
         with open(outputs, encoding="utf-8") as file:
             return json.load(file)
 
-    def _interpreter(self):
+    def interpreter(self):
         """Command and folder to run the script with."""
         if self.requirements is None:
             return [sys.executable], None

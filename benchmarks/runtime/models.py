@@ -13,7 +13,9 @@ Weights are random and pruned by magnitude, the vocabulary has 30,522 words.
 Engines take turns in one process and medians of a call are compared: the
 delegate on the sparse int8 file, and LiteRT on a dense model of the same shape
 whose weights the converter made int8 (dynamic range), its best. Memory and the
-time to the first result are of processes of their own.
+time to the first result are of processes of their own. With --beside=openvino,
+onnx those run the sparse int8 file too, as they read it: what their own tools
+quantize may be faster there. The table has their times by tf_pof's.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ import time
 
 from absl import app, flags
 
-from benchmarks.runtime import curves, model_files
+from benchmarks.runtime import beside, curves, model_files
 from tf_pof.runtime import footprint
 from tf_pof.runtime.session import Engine, Session, Shape, medians
 
@@ -36,6 +38,9 @@ SETS = flags.DEFINE_list(
 SECONDS = flags.DEFINE_float("seconds", 40, "Begin no row after these.")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "Times that engines take turns.")
 SWEPT = flags.DEFINE_string("swept", "minilm_l6", "Model of the plots.")
+BESIDE = flags.DEFINE_list(
+    "beside", [], "Of onnx and openvino: timed as well, where rows are new."
+)
 _VOCABULARY = 30522
 _SPARSITIES = (0, 50, 60, 70, 80, 85, 90, 95)
 _TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
@@ -112,22 +117,29 @@ def measure(folder: pathlib.Path, row: Row) -> dict:
             for engine in both
         }
     sessions = [Session(engine, shape) for engine in both]
-    times = medians(sessions, ROUNDS.value)
-    return {engine.name: seconds for engine, seconds in zip(both, times)}
+    others = [beside.Beside(k, both[1].model, shape) for k in BESIDE.value]
+    times = medians([*sessions, *others], ROUNDS.value)
+    for other in others:
+        other.close()
+    names = [timed.name for timed in (*both, *others)]
+    return dict(zip(names, times))
 
 
 def timing_table(found: dict[Row, dict]) -> str:
     lines = [
-        "| model | zeros | pattern | tokens | threads | LiteRT, ms | "
-        "tf_pof, ms | ratio |",
-        "|---" * 8 + "|",
+        "| model | zeros | pattern | tokens | threads | tf_pof, ms | "
+        "LiteRT, ms | ratio | OpenVINO, same file | ONNX Runtime, same file |",
+        "|---" * 10 + "|",
     ]
     for row, values in found.items():
-        times = values["LiteRT"], values["tf_pof"]
+        ours, rival = values["tf_pof"], values["LiteRT"]
         cells = [row.model, f"{row.sparsity} %", row.pattern]
         cells += [row.tokens, row.threads]
-        cells += [f"{seconds * 1e3:.2f}" for seconds in times]
-        cells.append(f"{times[0] / times[1]:.2f}x")
+        cells += [f"{seconds * 1e3:.2f}" for seconds in (ours, rival)]
+        cells.append(f"{rival / ours:.2f}x")
+        for name in ("OpenVINO", "ONNX Runtime"):
+            other = values.get(name)
+            cells.append(f"{other / ours:.2f}x" if other else "")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
