@@ -12,7 +12,7 @@ set -euo pipefail
 pretrained=$1 glue=$2 squad=$3 runs=$4
 bin=${BIN:-$(dirname -- "$0")/../../bin}
 declare -A task=(
-  [sst2]="--raw_dir=$glue --sequence_length=64 --train_steps=250
+  [sst2]="--raw_dir=$glue --sequence_length=64 --train_steps=1053
     --batch_size=64"
   [stsb]="--raw_dir=$glue --train_steps=240 --batch_size=32"
   [squad]="--train_file=$squad/train-v1.1.rebuilt.json
