@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include "delegate_report.h"
 #include "plan.h"
 
@@ -36,6 +38,22 @@ bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
     }
   }
   return true;
+}
+
+// The same on all processors, however few threads calls may take: until weights
+// are packed nothing else of the model can run.
+bool PackOnAllProcessors(TfLiteContext* context, const DelegateOptions& options,
+                         TfPofThreadPool* pool, Plan* plan) {
+  constexpr long kMost = 16;
+  const long processors = Min(sysconf(_SC_NPROCESSORS_ONLN), kMost);
+  TfPofThreadPool* larger = nullptr;
+  if (processors > TfPofThreadPoolThreads(pool)) {
+    larger = TfPofThreadPoolCreate(static_cast<int32_t>(processors));
+  }
+  const bool packed =
+      PackLayers(context, options, larger != nullptr ? larger : pool, plan);
+  if (larger != nullptr) TfPofThreadPoolDelete(larger);
+  return packed;
 }
 
 bool Resize(TfLiteContext* context, int tensor, int rank, const int* dims) {
@@ -114,7 +132,7 @@ TfLiteStatus Plan::Prepare(TfLiteContext* context,
   if (!InferShapes(context) || !ResizeOutputs(context, *this)) {
     return kTfLiteError;
   }
-  if (!packed && !PackLayers(context, options, pool, this)) {
+  if (!packed && !PackOnAllProcessors(context, options, pool, this)) {
     return kTfLiteError;
   }
   packed = true;
