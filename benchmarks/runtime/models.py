@@ -7,7 +7,7 @@
 The first makes the files that FOLDER lacks (BERT-Base takes minutes and 4 GB of
 memory each). The second times what FOLDER has no row of, and begins no row
 after --seconds, so that it can be run in slices while a machine is quiet. The
-third prints the tables and writes runtime.csv and its plots.
+third prints the tables and writes points and plots of the sweeps (--sets).
 
 Weights are random and pruned by magnitude, the vocabulary has 30,522 words.
 Engines take turns in one process and medians of a call are compared: the
@@ -175,11 +175,12 @@ def show(found: dict[Row, dict], target: pathlib.Path) -> None:
     for name in ("sparsity", "tokens", "threads"):
         if name in sets:
             points = [
-                (getattr(row, name), values["LiteRT"], values["tf_pof"])
+                (getattr(row, name), values)
                 for row, values in sets[name].items()
             ]
-            title = f"{SWEPT.value}: ms of a call against {name}"
-            curves.write(target / f"runtime_{name}", title, name, points)
+            title = f"{SWEPT.value}, time of a call against {name}"
+            stem = f"{SWEPT.value}_{name}"
+            curves.write(target / stem, title, name, points)
             print(timing_table(sets[name]) + "\n")
 
 
