@@ -48,14 +48,20 @@ def quantized(
         layer.bias.assign(
             random.normal(0, config.initializer_range, layer.bias.shape)
         )
-        if re.match(bert.PRUNABLE, layer.name):
-            kernel = layer.kernel.numpy()
-            live = selection.select(kernel, sparsity, pattern, layer.name)
-            layer.kernel.assign(np.where(live, kernel, 0))
+    prune(plain, sparsity, pattern)
     model = quantization.quantize(plain)
     return quantization.calibrate(
         model, [_inputs(random, config) for _ in range(_BATCHES)]
     )
+
+
+def prune(model, sparsity: float, pattern: str) -> None:
+    """Prunes the encoder's kernels by magnitude, in one shot."""
+    for layer in model.layers:
+        if re.match(bert.PRUNABLE, layer.name):
+            kernel = layer.kernel.numpy()
+            live = selection.select(kernel, sparsity, pattern, layer.name)
+            layer.kernel.assign(np.where(live, kernel, 0))
 
 
 def _inputs(random, config):

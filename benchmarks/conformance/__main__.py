@@ -3,9 +3,9 @@
     python -m benchmarks.conformance [--model=runs/sst2_qat] [--engines=..]
     python -m benchmarks.conformance --model=runs/sst2_qat --tflite=sst2.tflite
 
-The model is exported in the dense encoding with a dynamic batch and with a
-batch of 1, unless files are given, and each runtime's logits are compared with
-those of the quantized model in TensorFlow. A runtime is right if they are no
+The model is exported in an --encoding with a dynamic batch and with a batch of
+1, unless files are given, and each runtime's logits are compared with those of
+the quantized model in TensorFlow. A runtime is right if they are no
 further away than `tf_pof.export.parity` lets files be, which depends on what
 rounding the biases to int32 does to the model.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import rich.console
 
 from benchmarks.conformance import engines, models, table
-from tf_pof.export import convert, litert, metadata, program, reference
+from tf_pof.export import convert, encodings, litert, metadata, program, reference
 
 _MODEL = flags.DEFINE_string(
     "model",
@@ -33,6 +33,13 @@ _TFLITE = flags.DEFINE_list(
     [],
     "Files that bin/export_tflite wrote of --model in the dense encoding: to "
     "run them as they are.",
+)
+_ENCODING = flags.DEFINE_enum(
+    "encoding",
+    "dense",
+    encodings.STOCK,
+    "Of the exported files. For tflite_1x16 the default model is pruned in "
+    "1x16 blocks before its head is fitted.",
 )
 _TINY = flags.DEFINE_bool(
     "tiny", False, "Takes a random model of two small layers: for tests."
@@ -51,15 +58,18 @@ def model():
     """The QuantizedModel to export."""
     if _MODEL.value:
         return program.load(_MODEL.value)[0]
-    make = models.tiny if _TINY.value else models.bundled
-    return make(_LENGTH.value)
+    if _TINY.value:
+        return models.tiny(_LENGTH.value)
+    pattern = "1x16" if _ENCODING.value == "tflite_1x16" else None
+    return models.bundled(_LENGTH.value, pattern)
 
 
 def exported(quantized, batch):
     """A file as bin/export_tflite writes it, with metadata and archive."""
     lengths = [_LENGTH.value]
+    converted = convert.convert(quantized, lengths, batch)
     return metadata.add(
-        convert.convert(quantized, lengths, batch),
+        encodings.apply(_ENCODING.value, converted),
         metadata.About(),
         metadata.details(quantized, lengths, batch),
         quantized.vocab_file,
@@ -164,6 +174,8 @@ def main(argv):
         for k in expected
     )
     name = "minilm_l6_90, head fitted, ranges calibrated"
+    if _ENCODING.value != "dense":
+        name += f", half of its blocks pruned; encoding {_ENCODING.value}"
     if _MODEL.value:
         name = os.path.basename(os.path.normpath(_MODEL.value))
     if _TINY.value:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks import random_models
 import tf_pof
 from tf_pof import quantization
 from tf_pof._keras import keras
@@ -33,8 +34,10 @@ def inputs(vocab_file: str, first: int, count: int, length: int) -> dict:
     return WordPiece(vocab_file).encode(texts(first, count), length)
 
 
-def bundled(length: int):
+def bundled(length: int, pattern: str | None = None):
     """minilm_l6_90, with a head that tells prose from facts.
+
+    Half of its blocks of a pattern, if one is given, are made zero first.
 
     The head is fitted to the pooled output by ridge regression and ranges are
     calibrated: no training, but logits that mean something. A random head
@@ -42,6 +45,8 @@ def bundled(length: int):
     """
     keras.utils.set_random_seed(0)
     plain = tf_pof.load("minilm_l6_90", head="classifier", num_labels=2)
+    if pattern:
+        random_models.prune(plain, 0.5, pattern)
     batches = _batches(plain.vocab_file, length)
     pooled = np.concatenate(
         [
