@@ -139,6 +139,12 @@ ENGINES = {
     "tf_lite_builtin": Engine(
         "tf.lite, built-in kernels", "interpreter_engine.py", ("tf.lite",)
     ),
+    "tflite_runtime": Engine(
+        "tflite-runtime, XNNPACK",
+        "interpreter_engine.py",
+        ("tflite-runtime", "xnnpack"),
+        requirements="requirements_tflite_runtime.txt",
+    ),
     "openvino": Engine(
         "OpenVINO",
         "openvino_engine.py",

@@ -1,7 +1,8 @@
-"""Runs a .tflite in tf.lite or in ai-edge-litert: one of the engines.
+"""Runs a .tflite in an interpreter of TFLite: one of the engines.
 
-    interpreter_engine.py MODEL INPUTS OUTPUTS tf.lite|ai-edge-litert [xnnpack]
+    interpreter_engine.py MODEL INPUTS OUTPUTS PACKAGE [xnnpack]
 
+PACKAGE is ai-edge-litert, tf.lite, or tflite-runtime, which ended at 2.14.
 Without xnnpack the built-in kernels compute everything.
 """
 
@@ -18,6 +19,11 @@ def main(model, inputs, outputs, package, *options):
 
         interpreter, version = tf.lite.Interpreter, tf.__version__
         resolvers = tf.lite.experimental.OpResolverType
+    elif package == "tflite-runtime":
+        from tflite_runtime import interpreter as runtime
+
+        interpreter, resolvers = runtime.Interpreter, runtime.OpResolverType
+        version = importlib.metadata.version(package)
     else:
         from ai_edge_litert import interpreter as litert
 
