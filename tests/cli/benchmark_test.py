@@ -64,7 +64,7 @@ def test_engines_are_timed_and_kept(files, tmp_path):
     report = tmp_path / "report.json"
     line = (
         "--model={}/bare.tflite --compare={}/bare.tflite --batch_size=2 "
-        "--sequence_lengths=8,12 --num_threads=1,2 --rounds=2 "
+        "--sequence_lengths=8,12 --num_threads=1,2 --rounds=2 --profile "
         f"--report={report}"
     )
     printed = command(line, files, tmp_path / "log").finish()
@@ -82,6 +82,11 @@ def test_engines_are_timed_and_kept(files, tmp_path):
         for name in engines[:2]:
             assert f"{seconds[name] / seconds['tf_pof']:.2f}x" in printed
         assert np.isfinite(list(row["largest_difference"].values())).all()
+    for profile, row in zip(found["profiles"], found["rows"], strict=True):
+        assert profile["sequence_length"] == row["sequence_length"]
+        steps = sum(step["seconds"] for step in profile["steps"])
+        assert 0 < steps < profile["calls"] * profile["seconds"]
+        assert f"{profile['seconds'] * 1e6:.1f}" in printed
     assert list(found["footprints"]) == engines
     for name, footprint in found["footprints"].items():
         # Tensors and code, not the interpreter of Python.

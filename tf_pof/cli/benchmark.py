@@ -38,6 +38,12 @@ flags.DEFINE_bool(
     "Whether memory and the time to the first result are measured, in "
     "processes of their own.",
 )
+flags.DEFINE_bool(
+    "profile",
+    False,
+    "Whether it is measured, too, how long each kind of step of the delegate "
+    "takes.",
+)
 flags.DEFINE_string(
     "isa",
     None,
@@ -63,6 +69,7 @@ def main(argv):
         num_threads=_numbers("num_threads", FLAGS.num_threads),
         rounds=FLAGS.rounds,
         memory=FLAGS.memory,
+        profile=FLAGS.profile,
         options={"isa": FLAGS.isa} if FLAGS.isa else {},
     )
     found = benchmark.run(settings, console)

@@ -11,7 +11,8 @@ import rich.table
 
 from tf_pof.export import flatbuffer, metadata
 from tf_pof.runtime import footprint
-from tf_pof.runtime.session import Engine, Session, Shape, medians
+from tf_pof.runtime.profile import join
+from tf_pof.runtime.session import Engine, Session, Shape, medians, profile
 
 LITERT, OTHER, OURS = "LiteRT", "other", "tf_pof"
 
@@ -28,6 +29,7 @@ class Settings:
     num_threads: Sequence[int] = (1,)
     rounds: int = 30
     memory: bool = True
+    profile: bool = False
     # Of `delegate`.
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -43,8 +45,8 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         console: to print on.
 
     Returns:
-        "model" and "compare" (paths), "rows" and "footprints" of what is
-        printed: seconds and bytes by engine.
+        "model" and "compare" (paths), "rows", "profiles" and "footprints" of
+        what is printed: seconds and bytes by engine.
 
     Raises:
         ValueError: if a file is corrupt or the delegate cannot compute it.
@@ -58,6 +60,12 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     ]
     rows = [_row(engines, shape, settings.rounds) for shape in shapes]
     _show_times(engines, rows, console)
+    profiles = []
+    if settings.profile:
+        *_, ours = engines
+        profiles = [_profile(ours, s, settings.rounds) for s in shapes]
+        for found in profiles:
+            _show_profile(found, console)
     footprints = {}
     if settings.memory:
         for engine in engines:
@@ -68,6 +76,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         "model": settings.model,
         "compare": settings.compare,
         "rows": rows,
+        "profiles": profiles,
         "footprints": footprints,
     }
 
@@ -134,6 +143,17 @@ def _row(engines, shape, rounds):
     }
 
 
+def _profile(engine, shape, calls):
+    steps, seconds = profile(engine, shape, calls)
+    return {
+        **dataclasses.asdict(shape),
+        "calls": calls,
+        "seconds": seconds,
+        "steps": [dataclasses.asdict(step) for step in join(steps)],
+        "each": [dataclasses.asdict(step) for step in steps],
+    }
+
+
 def _show_times(engines, rows, console):
     table = rich.table.Table(title="One call, median")
     for name in ("tokens", "batch", "threads"):
@@ -157,6 +177,31 @@ def _show_times(engines, rows, console):
         console.print(
             f"Largest difference of an output to {LITERT}'s: {max(found):.4g}."
         )
+
+
+def _show_profile(found, console):
+    """Steps of a kind together, then what is outside of the delegate."""
+    table = rich.table.Table(
+        title=f"{OURS}: where a call's time goes, {found['batch_size']} x "
+        f"{found['sequence_length']} tokens, {found['num_threads']} thread(s)"
+    )
+    table.add_column("steps")
+    table.add_column("of")
+    for name in ("a call", "us", "share"):
+        table.add_column(name, justify="right")
+    calls, whole = found["calls"], found["seconds"]
+    steps = [
+        (step["kind"], step["detail"], step["calls"] / calls, step["seconds"])
+        for step in found["steps"]
+    ]
+    rest = max(0.0, calls * whole - sum(seconds for *_, seconds in steps))
+    for kind, detail, count, seconds in [*steps, ("other", "LiteRT", 1, rest)]:
+        each = seconds / calls
+        cells = [f"{count:.0f}", f"{each * 1e6:.1f}"]
+        table.add_row(kind, detail, *cells, f"{each / whole:.1%}")
+    table.add_section()
+    table.add_row("all", "", "", f"{whole * 1e6:.1f}", "")
+    console.print(table)
 
 
 def _show_footprints(footprints, shape, console):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ai_edge_litert import interpreter as litert
 
-from tf_pof.runtime import library
+from tf_pof.runtime import library, profile
 
 
 class Interpreter(litert.Interpreter):
@@ -48,3 +48,12 @@ class Interpreter(litert.Interpreter):
             raise ValueError(
                 f"{name} cannot be loaded: {' '.join(str(error).split())}"
             ) from error
+        self._delegate = delegate
+
+    def profile(self) -> list[profile.Step]:
+        """Where time went since the last time, with the option `profile`.
+
+        Empty without it. Linear layers have a step each, in the order that
+        they run.
+        """
+        return profile.take(self._delegate)

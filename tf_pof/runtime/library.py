@@ -44,6 +44,7 @@ def delegate(
     verbose: bool = False,
     dry_run: bool = False,
     tokens: int | None = None,
+    profile: bool = False,
 ) -> litert.Delegate:
     """A delegate that computes sparse encoder layers, for `Interpreter`.
 
@@ -58,6 +59,9 @@ def delegate(
         dry_run: whether it leaves everything to the interpreter, and only
             says what it would compute.
         tokens: that kernels are chosen for, of all sequences of a call.
+        profile: whether it measures how long each step takes, for
+            `Interpreter.profile`; what nobody asked for is printed on standard
+            error at the end.
 
     Raises:
         FileNotFoundError: if the library is not there, see `library_path`.
@@ -69,6 +73,7 @@ def delegate(
         "verbose": int(verbose),
         "dry_run": int(dry_run),
         "tokens": tokens,
+        "profile": int(profile),
     }
     path = library_path()
     try:

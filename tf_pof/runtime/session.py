@@ -14,6 +14,7 @@ import numpy as np
 
 from tf_pof.export.quiet import quiet
 from tf_pof.runtime.interpreter import Interpreter
+from tf_pof.runtime.profile import Step
 
 # Seconds of calls that follow each other, before another engine's turn.
 _TURN = 0.01
@@ -90,6 +91,24 @@ class Session:
         for _ in range(calls):
             invoke(index)
         return (time.perf_counter() - began) / calls
+
+
+def profile(
+    engine: Engine, shape: Shape, calls: int
+) -> tuple[list[Step], float]:
+    """Where the time of a delegate's calls goes.
+
+    Returns:
+        The steps of all these calls together, and the seconds of a call,
+        whose rest is LiteRT's.
+    """
+    options = {**engine.options, "profile": True}
+    session = Session(dataclasses.replace(engine, options=options), shape)
+    interpreter = session._runner._interpreter
+    session.seconds(2)
+    interpreter.profile()
+    seconds = session.seconds(calls)
+    return interpreter.profile(), seconds
 
 
 def medians(sessions: Sequence[Session], rounds: int) -> list[float]:

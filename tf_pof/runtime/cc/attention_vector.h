@@ -14,6 +14,7 @@
 #include "attention.h"
 #include "buffer.h"
 #include "quantize_vector.h"
+#include "ticks.h"
 #include "transformer_kernel.h"
 
 namespace tf_pof {
@@ -360,12 +361,21 @@ void Finish(const Head& head, int first, int rows, const int64_t* sums) {
   }
 }
 
+// Adds the time since `*now`, which becomes the present.
+void AddTicks(int64_t* sum, int64_t* now) {
+  const int64_t before = *now;
+  *now = Ticks();
+  *sum += *now - before;
+}
+
 void Attention(const AttentionTask& task) {
   const Head head(task);
+  int64_t now = task.ticks == nullptr ? 0 : Ticks();
   if (!task.packed) {
     PackKeys(head);
     PackValues(head);
     PackMask(head);
+    if (task.ticks != nullptr) AddTicks(&task.ticks->packing, &now);
   }
   for (int first = task.query_begin; first < task.query_end;
        first += kQueryRows) {
@@ -375,9 +385,11 @@ void Attention(const AttentionTask& task) {
     Vector::Float highest[kQueryRows];
     PackQueries(head, first, rows, constants);
     Score(head, rows, constants, highest);
+    if (task.ticks != nullptr) AddTicks(&task.ticks->scores, &now);
     for (int r = 0; r < rows; ++r) sums[r] = Softmax(head, r, highest[r]);
     WeighValues(head, rows);
     Finish(head, first, rows, sums);
+    if (task.ticks != nullptr) AddTicks(&task.ticks->values, &now);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "delegate_report.h"
 #include "match.h"
 #include "plan.h"
+#include "profile.h"
 
 namespace tf_pof {
 namespace {
@@ -15,20 +16,47 @@ namespace {
 struct Delegate {
   TfLiteDelegate base;  // first: TFLite knows this part alone
   DelegateOptions options;
-  TfPofThreadPool* pool;  // null for one thread
-  pthread_mutex_t mutex;  // held while a model is prepared
-  const Match* match;     // of that model
+  TfPofThreadPool* pool;          // null for one thread
+  pthread_mutex_t mutex;          // held while a model is prepared
+  const Match* match;             // of that model
+  pthread_mutex_t profile_mutex;  // guards the next
+  struct Partition* profiled;     // with the option `profile`, or null
 };
 
 // A node of a model that stands for the nodes of a partition.
 struct Partition {
   Delegate* delegate;
   Plan plan;
+  // Of a living delegate with the option `profile`, else null.
+  const TfLiteContext* context;
+  Partition* next;
 };
+
+// Puts the partition in the delegate's list.
+void Profile(const TfLiteContext* context, Partition* partition) {
+  Delegate* delegate = partition->delegate;
+  partition->context = context;
+  pthread_mutex_lock(&delegate->profile_mutex);
+  partition->next = delegate->profiled;
+  delegate->profiled = partition;
+  pthread_mutex_unlock(&delegate->profile_mutex);
+}
+
+// Takes the partition out of the list.
+void EndProfile(Partition* partition) {
+  Delegate* delegate = partition->delegate;
+  pthread_mutex_lock(&delegate->profile_mutex);
+  Partition** link = &delegate->profiled;
+  while (*link != nullptr && *link != partition) link = &(*link)->next;
+  if (*link != nullptr) *link = partition->next;
+  pthread_mutex_unlock(&delegate->profile_mutex);
+  PrintProfile(&partition->plan);
+}
 
 void FreeKernel(TfLiteContext*, void* data) {
   auto* partition = static_cast<Partition*>(data);
   if (partition == nullptr) return;
+  if (partition->context != nullptr) EndProfile(partition);
   partition->plan.Free();
   free(partition);
 }
@@ -46,6 +74,7 @@ void* InitKernel(TfLiteContext* context, const char* buffer, size_t) {
     FreeKernel(context, partition);
     return nullptr;
   }
+  if (partition->delegate->options.profile) Profile(context, partition);
   return partition;
 }
 
@@ -232,6 +261,7 @@ TfLiteDelegate* TfPofDelegateCreate(const char* const* keys,
   }
   delegate->options = options;
   pthread_mutex_init(&delegate->mutex, nullptr);
+  pthread_mutex_init(&delegate->profile_mutex, nullptr);
   delegate->base.data_ = delegate;
   delegate->base.Prepare = tf_pof::PrepareDelegate;
   delegate->base.flags = kTfLiteDelegateFlagsAllowDynamicTensors;
@@ -241,9 +271,38 @@ TfLiteDelegate* TfPofDelegateCreate(const char* const* keys,
 void TfPofDelegateDelete(TfLiteDelegate* base) {
   if (base == nullptr) return;
   auto* delegate = static_cast<tf_pof::Delegate*>(base->data_);
+  // Of interpreters that live on: Python's deletes the delegate first while
+  // somebody holds a runner of it.
+  for (tf_pof::Partition* partition = delegate->profiled; partition != nullptr;
+       partition = partition->next) {
+    tf_pof::PrintProfile(&partition->plan);
+    partition->context = nullptr;
+  }
   TfPofThreadPoolDelete(delegate->pool);
   pthread_mutex_destroy(&delegate->mutex);
+  pthread_mutex_destroy(&delegate->profile_mutex);
   free(delegate);
+}
+
+void TfPofDelegateProfile(TfLiteDelegate* base,
+                          void (*visitor)(void* context,
+                                          const TfPofProfileStep* step),
+                          void* context) {
+  auto* delegate = static_cast<tf_pof::Delegate*>(base->data_);
+  tf_pof::Buffer<tf_pof::ProfileRow> rows = {};
+  pthread_mutex_lock(&delegate->profile_mutex);
+  for (tf_pof::Partition* partition = delegate->profiled; partition != nullptr;
+       partition = partition->next) {
+    tf_pof::TakeProfile(partition->context, &partition->plan, &rows);
+  }
+  for (size_t i = 0; i < rows.size; ++i) {
+    const tf_pof::ProfileRow& row = rows.data[i];
+    const TfPofProfileStep step = {row.kind, row.name, row.detail, row.calls,
+                                   row.nanoseconds};
+    visitor(context, &step);
+  }
+  pthread_mutex_unlock(&delegate->profile_mutex);
+  rows.Free();
 }
 
 TfLiteDelegate* tflite_plugin_create_delegate(

@@ -9,6 +9,8 @@
 //   verbose       0 or 1: to stderr, which nodes run here and which do not,
 //                 the kernel of each layer and why
 //   dry_run       0 or 1: look at the model and take nothing
+//   profile       0 or 1: measures how long each step takes; what nobody took
+//                 by TfPofDelegateProfile() is printed to stderr at the end
 //   tokens        usual tokens of a call, for the choice of kernels; 128
 //   min_sparsity  share of zeros from which on dense tensors are worth it
 //
@@ -17,6 +19,7 @@
 #define TF_POF_RUNTIME_CC_DELEGATE_H_
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -30,6 +33,23 @@ TfPofDelegateCreate(const char* const* keys, const char* const* values,
                     size_t num_options, void (*report_error)(const char*));
 __attribute__((visibility("default"))) void TfPofDelegateDelete(
     struct TfLiteDelegate* delegate);
+
+// A step of a model, or a phase of one, of all calls since the last time.
+// Strings are valid while the visitor runs.
+typedef struct {
+  const char* kind;
+  const char* name;  // of weights, or ""
+  const char* detail;
+  int64_t calls;
+  int64_t nanoseconds;
+} TfPofProfileStep;
+
+// Hands what was measured with the option `profile` to `visitor`, and forgets
+// it. Of interpreters that do not run now and have not been deleted.
+__attribute__((visibility("default"))) void TfPofDelegateProfile(
+    struct TfLiteDelegate* delegate,
+    void (*visitor)(void* context, const TfPofProfileStep* step),
+    void* context);
 
 __attribute__((visibility("default"))) struct TfLiteDelegate*
 tflite_plugin_create_delegate(const char* const* keys,

@@ -79,6 +79,9 @@ bool ParseOptions(const char* const* keys, const char* const* values,
     } else if (strcmp(key, "dry_run") == 0) {
       valid = ParseFlag(value, &options->dry_run);
       wanted = "0 or 1";
+    } else if (strcmp(key, "profile") == 0) {
+      valid = ParseFlag(value, &options->profile);
+      wanted = "0 or 1";
     } else if (strcmp(key, "min_sparsity") == 0) {
       valid = ParseShare(value, &options->min_sparsity);
       wanted = "0 to 1";
@@ -88,7 +91,8 @@ bool ParseOptions(const char* const* keys, const char* const* values,
     } else {
       snprintf(error, kMaxOptionError,
                "tf_pof: the delegate has no option \"%.64s\"; there are "
-               "threads, isa, verbose, dry_run, tokens and min_sparsity.",
+               "threads, isa, verbose, dry_run, profile, tokens and "
+               "min_sparsity.",
                key);
       return false;
     }

@@ -10,6 +10,7 @@ struct DelegateOptions {
   int threads;
   bool verbose;
   bool dry_run;
+  bool profile;
   int tokens;
   double min_sparsity;
   char isa[16];

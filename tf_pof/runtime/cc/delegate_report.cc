@@ -3,9 +3,7 @@
 #include <stdio.h>
 
 namespace tf_pof {
-namespace {
-
-const char* Name(StepKind kind) {
+const char* StepName(StepKind kind) {
   switch (kind) {
     case StepKind::kLinear:
       return "linear";
@@ -31,6 +29,8 @@ const char* Name(StepKind kind) {
   return "";
 }
 
+namespace {
+
 void PrintLinear(const Graph& graph, const LinearParams& linear) {
   const char* name = graph.tensor(linear.weights)->name;
   fprintf(stderr, " %s, %d x %d, %.1f %% zeros, %s",
@@ -41,7 +41,7 @@ void PrintLinear(const Graph& graph, const LinearParams& linear) {
 
 void PrintStep(const Match& match, int index) {
   const Step& step = match.steps.data[index];
-  fprintf(stderr, "tf_pof: runs %s", Name(step.kind));
+  fprintf(stderr, "tf_pof: runs %s", StepName(step.kind));
   if (step.kind == StepKind::kLinear) PrintLinear(*match.graph, step.linear);
   if (step.kind == StepKind::kAttention) {
     fprintf(stderr, ", %d heads of %d, sequence %d",
@@ -66,7 +66,7 @@ void PrintLeft(const Match& match, int node, const DelegateOptions& options) {
     return;
   }
   const Step& step = match.steps.data[index];
-  fprintf(stderr, "%s", Name(step.kind));
+  fprintf(stderr, "%s", StepName(step.kind));
   if (step.kind == StepKind::kLinear) {
     PrintLinear(*match.graph, step.linear);
     if (step.linear.zeros() < options.min_sparsity) {

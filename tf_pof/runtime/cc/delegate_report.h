@@ -7,6 +7,9 @@
 
 namespace tf_pof {
 
+// For users.
+const char* StepName(StepKind kind);
+
 // Which nodes run here, as what, and which do not.
 void ReportMatch(const Match& match, const DelegateOptions& options,
                  int partitions);

@@ -5,6 +5,7 @@
 
 #include "delegate_options.h"
 #include "match.h"
+#include "transformer_kernel.h"
 #include "weights_cache.h"
 
 namespace tf_pof {
@@ -29,12 +30,21 @@ struct Value {
   TfPofLayout layout;
 };
 
+// Of a step, for the option `profile`.
+struct StepTime {
+  int64_t calls;
+  int64_t nanoseconds;
+  int64_t waiting;  // nanoseconds of these, for other threads
+  AttentionTicks ticks;
+};
+
 struct Plan {
   // Inputs and outputs are values here, not tensors. Steps that are not
   // linear have no layer.
   Buffer<Step> steps;
   Buffer<Value> values;
   Buffer<CachedLayer*> layers;
+  Buffer<StepTime> times;  // [steps], or none where nobody asked
   // Dense weights that other partitions seem to need, but do not read.
   Buffer<int> unread_weights;
   bool packed;

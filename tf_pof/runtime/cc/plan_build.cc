@@ -188,6 +188,7 @@ bool Plan::Build(TfLiteContext* context, const Match& match,
 void Plan::Free() {
   for (size_t i = 0; i < layers.size; ++i) ReleaseLayer(layers.data[i]);
   layers.Free();
+  times.Free();
   steps.Free();
   values.Free();
   unread_weights.Free();

@@ -136,6 +136,10 @@ TfLiteStatus Plan::Prepare(TfLiteContext* context,
     return kTfLiteError;
   }
   packed = true;
+  if (options.profile && !times.Resize(steps.size)) {
+    context->ReportError(context, "tf_pof: %s", Sentence(kTfPofOutOfMemory));
+    return kTfLiteError;
+  }
   if (!PlanMemory(TfPofThreadPoolThreads(pool))) {
     context->ReportError(context, "tf_pof: %s", Sentence(kTfPofOutOfMemory));
     return kTfLiteError;

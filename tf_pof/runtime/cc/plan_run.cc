@@ -1,4 +1,5 @@
 #include "plan.h"
+#include "ticks.h"
 
 namespace tf_pof {
 namespace {
@@ -14,6 +15,7 @@ struct Runner {
   const TfLiteContext* context;
   TfPofThreadPool* pool;
   uint8_t* workspace;  // aligned to a cache line
+  StepTime* times;     // [steps] or null
 
   template <typename T>
   T* Data(int value) const {
@@ -22,6 +24,10 @@ struct Runner {
   const Value& At(int value) const { return plan->values.data[value]; }
   const float* Floats(int tensor) const {
     return context->tensors[tensor].data.f;
+  }
+
+  StepTime* Time(const Step& step) const {
+    return times == nullptr ? nullptr : times + (&step - plan->steps.data);
   }
 
   TfPofStatus Linear(const Step& step, const CachedLayer* layer) const {
@@ -39,11 +45,13 @@ struct Runner {
     const int64_t example =
         int64_t{p.sequence} * p.heads.num_heads * p.heads.head_size;
     const int batch = static_cast<int>(At(step.inputs[0]).elements / example);
-    return TfPofAttentionRun(
-        &p.heads, batch, p.sequence, Data<int8_t>(step.inputs[0]),
-        Data<int8_t>(step.inputs[1]), Data<int8_t>(step.inputs[2]),
-        Data<float>(step.inputs[3]), Data<int8_t>(step.outputs[0]), workspace,
-        pool);
+    StepTime* time = Time(step);
+    return RunAttention(
+        BestTransformerKernel(), &p.heads, batch, p.sequence,
+        Data<int8_t>(step.inputs[0]), Data<int8_t>(step.inputs[1]),
+        Data<int8_t>(step.inputs[2]), Data<float>(step.inputs[3]),
+        Data<int8_t>(step.outputs[0]), workspace, pool,
+        time == nullptr ? nullptr : &time->ticks);
   }
 
   TfPofLayerNormParams Norm(const LayerNormParams& params) const {
@@ -167,6 +175,18 @@ struct Runner {
     }
     return kTfPofInvalidArgument;
   }
+
+  TfPofStatus RunTimed(const Step& step, const CachedLayer* layer) const {
+    StepTime* time = Time(step);
+    if (time == nullptr) return Run(step, layer);
+    const int64_t waited = TfPofThreadPoolWaited(pool);
+    const int64_t begin = Nanoseconds();
+    const TfPofStatus status = Run(step, layer);
+    time->nanoseconds += Nanoseconds() - begin;
+    time->waiting += TfPofThreadPoolWaited(pool) - waited;
+    ++time->calls;
+    return status;
+  }
 };
 
 // Whether inputs and outputs have the memory that was planned with.
@@ -195,10 +215,11 @@ TfLiteStatus Plan::Invoke(TfLiteContext* context, TfPofThreadPool* pool) const {
     return Fail(context, "inputs have changed since they were prepared.");
   }
   if (empty) return kTfLiteOk;
-  const Runner runner = {this, context, pool, Arena() + workspace_offset};
+  const Runner runner = {this, context, pool, Arena() + workspace_offset,
+                         times.data};
   for (size_t i = 0; i < steps.size; ++i) {
     const Step& step = steps.data[i];
-    const TfPofStatus status = runner.Run(step, layers.data[i]);
+    const TfPofStatus status = runner.RunTimed(step, layers.data[i]);
     if (status == kTfPofOk) continue;
     if (status == kTfPofInvalidArgument && step.kind == StepKind::kEmbeddings) {
       return Fail(context, "a token, segment or position id is out of range.");

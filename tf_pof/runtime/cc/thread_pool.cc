@@ -3,11 +3,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "ticks.h"
+
+using tf_pof::Nanoseconds;
 
 // A layer takes some 10 us, less than waking a thread does, so a worker spins
 // for a while after a loop before it sleeps: longer than from layer to layer.
@@ -42,6 +45,7 @@ struct TfPofThreadPool {
   // The loop. Written while it is closed and nobody is in it.
   TfPofLoopFunction function;
   void* context;
+  int64_t waited;  // atomic, nanoseconds
 };
 
 static constexpr uint64_t kOpen = 1;
@@ -54,12 +58,6 @@ static void Pause() {
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
 #endif
-}
-
-static int64_t Nanoseconds() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<int64_t>(t.tv_sec) * 1000000000 + t.tv_nsec;
 }
 
 static void Work(TfPofThreadPool* pool, int32_t thread) {
@@ -169,6 +167,11 @@ int32_t TfPofThreadPoolThreads(const TfPofThreadPool* pool) {
   return pool == nullptr ? 1 : pool->threads;
 }
 
+int64_t TfPofThreadPoolWaited(const TfPofThreadPool* pool) {
+  if (pool == nullptr) return 0;
+  return __atomic_load_n(&pool->waited, __ATOMIC_RELAXED);
+}
+
 void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
                         TfPofLoopFunction function, void* context) {
   if (pool == nullptr || pool->threads == 1 || count <= 1) {
@@ -188,6 +191,7 @@ void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
   OpenLoop(pool);
   Work(pool, 0);
   __atomic_fetch_and(&pool->state, ~kOpen, __ATOMIC_ACQ_REL);
+  const int64_t begin = Nanoseconds();
   for (int spins = 1;
        (__atomic_load_n(&pool->state, __ATOMIC_ACQUIRE) & kInside) != 0;
        ++spins) {
@@ -195,5 +199,6 @@ void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
     // A worker may have lost its processor to somebody else.
     if (spins % 1024 == 0) sched_yield();
   }
+  __atomic_fetch_add(&pool->waited, Nanoseconds() - begin, __ATOMIC_RELAXED);
   pthread_mutex_unlock(&pool->callers);
 }

@@ -16,6 +16,9 @@ TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads);
 // The pool must be idle.
 void TfPofThreadPoolDelete(TfPofThreadPool* pool);
 int32_t TfPofThreadPoolThreads(const TfPofThreadPool* pool);  // 1 for NULL
+// Nanoseconds that callers have waited for other threads to end a loop; 0 for
+// NULL.
+int64_t TfPofThreadPoolWaited(const TfPofThreadPool* pool);
 
 // Calls function(context, i, thread) for each i in [0, count) once, in any
 // order, and returns when all have returned; thread < threads says who runs.

@@ -8,6 +8,7 @@
 
 using tf_pof::AttentionScratch;
 using tf_pof::AttentionTask;
+using tf_pof::AttentionTicks;
 using tf_pof::BestTransformerKernel;
 using tf_pof::CeilDiv;
 using tf_pof::kCacheLine;
@@ -60,9 +61,17 @@ struct AttentionRun {
   const float* mask;   // [batch, sequence] or null
   int parts;           // of a head
   int rows;            // queries of a part
+  bool timed;
   size_t scratch;      // of a thread
   uint8_t* workspace;  // for each thread a cache line, then its scratch
 };
+
+// What is in that cache line.
+struct ThreadState {
+  int32_t head;  // that is packed, or -1
+  AttentionTicks ticks;
+};
+static_assert(sizeof(ThreadState) <= kCacheLine);
 
 void RunAttentionTask(void* context, int32_t index, int32_t thread) {
   const AttentionRun& run = *static_cast<AttentionRun*>(context);
@@ -84,9 +93,10 @@ void RunAttentionTask(void* context, int32_t index, int32_t thread) {
   task.query_end = Min(task.query_begin + run.rows, task.sequence);
   // A thread that goes on with the same head has packed it already.
   uint8_t* base = run.workspace + thread * run.scratch;
-  auto* packed = reinterpret_cast<int32_t*>(base);
-  task.packed = *packed == head;
-  *packed = head;
+  auto* state = reinterpret_cast<ThreadState*>(base);
+  task.packed = state->head == head;
+  state->head = head;
+  task.ticks = run.timed ? &state->ticks : nullptr;
   task.scratch = base + kCacheLine;
   run.kernel->attention(task);
 }
@@ -160,7 +170,7 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
                          int32_t sequence, const int8_t* query,
                          const int8_t* key, const int8_t* value,
                          const float* mask, int8_t* output, void* workspace,
-                         TfPofThreadPool* pool) {
+                         TfPofThreadPool* pool, AttentionTicks* ticks) {
   if (!IsValid(params, batch, sequence) || query == nullptr || key == nullptr ||
       value == nullptr || output == nullptr || workspace == nullptr) {
     return kTfPofInvalidArgument;
@@ -174,6 +184,7 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
   run.task.value = value;
   run.task.output = output;
   run.mask = mask;
+  run.timed = ticks != nullptr;
   run.scratch = kCacheLine + PlanAttention(sequence, params->head_size).total;
   const uintptr_t address = reinterpret_cast<uintptr_t>(workspace);
   run.workspace = reinterpret_cast<uint8_t*>(
@@ -188,10 +199,16 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
   }
   run.rows = CeilDiv(blocks, run.parts) * kQueryRows;
   run.parts = CeilDiv(sequence, run.rows);
-  for (int32_t i = 0; i < threads; ++i) {
-    *reinterpret_cast<int32_t*>(run.workspace + i * run.scratch) = -1;
-  }
+  const auto state = [&run](int32_t thread) {
+    return reinterpret_cast<ThreadState*>(run.workspace + thread * run.scratch);
+  };
+  for (int32_t i = 0; i < threads; ++i) *state(i) = {-1, {}};
   TfPofThreadPoolRun(pool, heads * run.parts, RunAttentionTask, &run);
+  for (int32_t i = 0; run.timed && i < threads; ++i) {
+    ticks->packing += state(i)->ticks.packing;
+    ticks->scores += state(i)->ticks.scores;
+    ticks->values += state(i)->ticks.values;
+  }
   return kTfPofOk;
 }
 

@@ -13,6 +13,13 @@ inline constexpr int kMaxTables = 4;
 // Queries that are worked on together; parts of a head begin at multiples.
 inline constexpr int kQueryRows = 12;
 
+// Of the phases of attention; see ticks.h.
+struct AttentionTicks {
+  int64_t packing;
+  int64_t scores;
+  int64_t values;  // and softmax
+};
+
 // Some queries of one head of one sequence.
 struct AttentionTask {
   const TfPofAttentionParams* params;
@@ -25,8 +32,9 @@ struct AttentionTask {
   const float* mask;  // [sequence] or null
   int query_begin;
   int query_end;
-  bool packed;       // the last task with this scratch had the same head
-  uint8_t* scratch;  // that of PlanAttention(), aligned to a cache line
+  bool packed;            // the last task with this scratch had the same head
+  uint8_t* scratch;       // that of PlanAttention(), aligned to a cache line
+  AttentionTicks* ticks;  // to be added to, or null
 };
 
 // Rows to normalize.
@@ -75,13 +83,15 @@ extern const int kNumTransformerKernels;
 // The fastest of this processor.
 const TransformerKernel& BestTransformerKernel();
 
-// The public functions with a kernel of one's choice.
+// The public functions with a kernel of one's choice. `ticks`, which may be
+// null, are added to.
 TfPofStatus RunAttention(const TransformerKernel& kernel,
                          const TfPofAttentionParams* params, int32_t batch,
                          int32_t sequence, const int8_t* query,
                          const int8_t* key, const int8_t* value,
                          const float* mask, int8_t* output, void* workspace,
-                         TfPofThreadPool* pool);
+                         TfPofThreadPool* pool,
+                         AttentionTicks* ticks = nullptr);
 // Takes a task that lacks only `begin` and `end`.
 TfPofStatus RunNorm(const TransformerKernel& kernel, NormTask task,
                     int32_t tokens, TfPofThreadPool* pool);
