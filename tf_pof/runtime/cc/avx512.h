@@ -13,6 +13,7 @@
 #include "kernel.h"
 
 #define TF_POF_INLINE static inline __attribute__((always_inline))
+#define TF_POF_INLINE_MEMBER inline __attribute__((always_inline))
 
 namespace tf_pof {
 
@@ -60,25 +61,45 @@ TF_POF_INLINE uint64_t Bits16(uint64_t packed) {
   return out;
 }
 
-// round(value * scale) for a requantization; above, only what saturates anyway
-// is cut, because too large a float would turn into the smallest integer.
-TF_POF_INLINE __m512i Scale(__m512i value, __m512 scale) {
-  const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(value), scale);
-  return _mm512_cvtps_epi32(_mm512_min_ps(scaled, _mm512_set1_ps(32767.0f)));
-}
-
-// The zero point that Narrow adds, to value + 128.
-TF_POF_INLINE __m512i ZeroPoint16(const Epilogue& epilogue) {
-  return _mm512_set1_epi16(static_cast<int16_t>(epilogue.zero_point + 128));
+// round(value * scale) for a requantization. Above, what saturates anyway is
+// cut where it may be too large a float, which would turn into the smallest
+// integer.
+TF_POF_INLINE void Scale(const Epilogue& epilogue, const __m512i sums[4],
+                         const __m512 scales[4], __m512i values[4]) {
+  __m512 scaled[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    scaled[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i]), scales[i]);
+  }
+  if (__builtin_expect(!epilogue.bounded, 0)) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      scaled[i] = _mm512_min_ps(scaled[i], _mm512_set1_ps(32767.0f));
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) values[i] = _mm512_cvtps_epi32(scaled[i]);
 }
 
 // Four vectors of requantized values to saturated bytes, each value + 128. In
-// each 128-bit lane: four bytes of a, then of b, c and d.
-TF_POF_INLINE __m512i Narrow(__m512i a, __m512i b, __m512i c, __m512i d,
-                             __m512i zero_point) {
-  const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-  const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
-  return _mm512_packus_epi16(ab, cd);
+// each 128-bit lane: four bytes of the first, then of the others.
+TF_POF_INLINE __m512i Narrow(const __m512i values[4],
+                             const Epilogue& epilogue) {
+  const __m512i zero_point =
+      _mm512_set1_epi16(static_cast<int16_t>(epilogue.zero_point + 128));
+  return _mm512_packus_epi16(
+      _mm512_adds_epi16(_mm512_packs_epi32(values[0], values[1]), zero_point),
+      _mm512_adds_epi16(_mm512_packs_epi32(values[2], values[3]), zero_point));
+}
+
+// The same, each byte the value itself.
+TF_POF_INLINE __m512i NarrowSigned(const __m512i values[4],
+                                   const Epilogue& epilogue) {
+  const __m512i zero_point =
+      _mm512_set1_epi16(static_cast<int16_t>(epilogue.zero_point));
+  return _mm512_packs_epi16(
+      _mm512_adds_epi16(_mm512_packs_epi32(values[0], values[1]), zero_point),
+      _mm512_adds_epi16(_mm512_packs_epi32(values[2], values[3]), zero_point));
 }
 
 // table[byte] of 64 bytes.
@@ -88,6 +109,15 @@ TF_POF_INLINE __m512i LookUp(const uint8_t* table, __m512i bytes) {
   const __m512i high = _mm512_permutex2var_epi8(
       _mm512_loadu_si512(table + 128), bytes, _mm512_loadu_si512(table + 192));
   return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(bytes), high);
+}
+
+// The same of bytes that are the values, not values + 128.
+TF_POF_INLINE __m512i LookUpSigned(const uint8_t* table, __m512i bytes) {
+  const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), bytes,
+                                               _mm512_loadu_si512(table + 64));
+  const __m512i high = _mm512_permutex2var_epi8(
+      _mm512_loadu_si512(table + 128), bytes, _mm512_loadu_si512(table + 192));
+  return _mm512_mask_mov_epi8(high, _mm512_movepi8_mask(bytes), low);
 }
 
 // A mask of the first `count` of 64 bytes.

@@ -21,6 +21,7 @@ struct TfPofFullyConnected {
   TfPofOutputType type;
   int32_t output_zero_point;
   Buffer<float> scales;  // [outputs], of the epilogue
+  bool bounded;          // see Epilogue
   bool has_table;
   uint8_t table[256];
 };
@@ -207,11 +208,13 @@ const Kernel* FindKernel(const char* name, tf_pof::Isa isa) {
 bool FillEpilogue(const TfPofFullyConnectedParams& p,
                   TfPofFullyConnected* layer) {
   if (!layer->scales.Resize(p.num_outputs)) return false;
+  layer->bounded = true;
   for (int n = 0; n < p.num_outputs; ++n) {
     float scale =
         p.input_scale * p.weight_scales[p.num_weight_scales == 1 ? 0 : n];
     if (p.output_type == kTfPofInt8) scale /= p.output_scale;
     layer->scales.data[n] = scale;
+    layer->bounded &= scale < 1.0f;
   }
   layer->has_table = p.table != nullptr;
   for (int i = 0; layer->has_table && i < 256; ++i) {
@@ -297,7 +300,7 @@ TfPofStatus TfPofFullyConnectedRun(const TfPofFullyConnected* layer,
       layer,           tokens,  input, input_layout, output, output_layout,
       Scratch(*layer), aligned, 0,     layer->units, 1,      {}};
   run.epilogue = {layer->type, layer->scales.data, layer->output_zero_point,
-                  layer->has_table ? layer->table : nullptr};
+                  layer->has_table ? layer->table : nullptr, layer->bounded};
   const bool rows = layer->kernel->layout == kTfPofRows &&
                     input_layout == kTfPofRows && output_layout == kTfPofRows;
   run.task_tokens = rows ? kRowsTokens : kPanelTokens;

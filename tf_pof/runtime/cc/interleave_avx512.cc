@@ -85,9 +85,10 @@ TF_POF_INLINE void Finish(const __m512i sums[4], const Epilogue& epilogue,
     return;
   }
   const __m512 scale = _mm512_set1_ps(epilogue.scales[n]);
-  __m512i bytes = Narrow(Scale(sums[0], scale), Scale(sums[1], scale),
-                         Scale(sums[2], scale), Scale(sums[3], scale),
-                         ZeroPoint16(epilogue));
+  const __m512 scales[4] = {scale, scale, scale, scale};
+  __m512i values[4];
+  Scale(epilogue, sums, scales, values);
+  __m512i bytes = Narrow(values, epilogue);
   if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
   _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens, bytes);
 }

@@ -47,6 +47,8 @@ struct Epilogue {
   const float* scales;  // [outputs], to the int8 output or to float32
   int32_t zero_point;
   const uint8_t* table;  // [256], of value + 128 to value + 128; or null
+  // All scales are below 1: no int32 times its scale leaves the int32s.
+  bool bounded;
 };
 
 struct Task {

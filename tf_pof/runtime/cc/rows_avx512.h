@@ -21,10 +21,12 @@ TF_POF_INLINE void StoreLanes(__m512i sums, const Epilogue& epilogue, int n,
                           _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale));
     return;
   }
-  const __m512i value = Scale(sums, scale);
+  const __m512i all_sums[4] = {sums, sums, sums, sums};
+  const __m512 scales[4] = {scale, scale, scale, scale};
+  __m512i values[4];
+  Scale(epilogue, all_sums, scales, values);
   // Every lane holds each group of four bytes four times.
-  const __m512i bytes =
-      Narrow(value, value, value, value, ZeroPoint16(epilogue));
+  const __m512i bytes = Narrow(values, epilogue);
   const __m512i looked =
       epilogue.table == nullptr ? bytes : LookUp(epilogue.table, bytes);
   const __m512i gather =

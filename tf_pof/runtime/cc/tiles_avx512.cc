@@ -124,10 +124,9 @@ TF_POF_INLINE void RunDenseGroups(const uint8_t* x, size_t block_bytes,
 TF_POF_INLINE __m512i NarrowInOrder(const __m512i sums[4],
                                     const __m512 scales[4],
                                     const Epilogue& epilogue) {
-  const __m512i narrow =
-      Narrow(Scale(sums[0], scales[0]), Scale(sums[1], scales[1]),
-             Scale(sums[2], scales[2]), Scale(sums[3], scales[3]),
-             ZeroPoint16(epilogue));
+  __m512i values[4];
+  Scale(epilogue, sums, scales, values);
+  const __m512i narrow = Narrow(values, epilogue);
   const __m512i order =
       _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   __m512i bytes = _mm512_permutexvar_epi32(order, narrow);

@@ -302,7 +302,7 @@ TfPofStatus PackWindows(const Layer& layer, void** packed) {
   p->outputs = layer.outputs;
   p->groups = CeilDiv(layer.outputs, kLanes);
   const int windows = CeilDiv(layer.inputs, kWindow);
-  p->tiles = CeilDiv(windows, kMaxWindows);
+  p->tiles = windows <= kMaxWindows ? 1 : CeilDiv(windows, kTileWindows);
   p->windows = CeilDiv(windows, p->tiles);
   TfPofStatus status = kTfPofOutOfMemory;
   if (p->lane_bytes.Resize(CeilDiv(layer.outputs, 64) * 64) &&

@@ -1,7 +1,7 @@
 // Packing for the "windows" kernel: unstructured weights, tokens in rows.
 //
-// A tile of at most 768 inputs of 16 tokens lies in the L1 cache as windows of
-// 64 inputs, in two copies: as they are, and with their 32-bit lanes moved
+// A tile of the inputs of 16 tokens lies in the L1 cache as windows of 64
+// inputs, in two copies: as they are, and with their 32-bit lanes moved
 // diagonally, lane s of window j coming from window (j + s) mod n. Sixteen
 // outputs, a group, are one 32-bit lane of a vector each. A step takes one
 // window, picks any four of its 64 inputs for each output (vpermb) and
@@ -18,10 +18,13 @@
 
 namespace tf_pof {
 
-inline constexpr int kLanes = 16;       // outputs of a group
-inline constexpr int kWindow = 64;      // inputs of a window
-inline constexpr int kMaxWindows = 12;  // of a tile, in one copy
-inline constexpr int kPicks = 4;        // inputs that a lane takes in a step
+inline constexpr int kLanes = 16;   // outputs of a group
+inline constexpr int kWindow = 64;  // inputs of a window
+// Windows of a tile, in one copy: so many if that is all of the inputs, else
+// fewer, which leave more of the L1 cache to the steps.
+inline constexpr int kMaxWindows = 16;
+inline constexpr int kTileWindows = 12;
+inline constexpr int kPicks = 4;  // inputs that a lane takes in a step
 
 struct WindowStep {
   uint8_t picks[kLanes * kPicks];  // inputs in the window

@@ -52,17 +52,20 @@ template <int windows>
 void PrepareToken(const int8_t* row, int count, uint8_t* to, size_t stride) {
   const __m512i flip = _mm512_set1_epi8(-128);
   __m512i from[windows], moved[windows];
-#pragma GCC unroll 12
+  const bool whole = count == windows * kWindow;
+#pragma GCC unroll 16
   for (int j = 0; j < windows; ++j) {
-    const __mmask64 mask =
-        count > j * kWindow ? FirstBytes(count - j * kWindow) : 0;
-    from[j] = _mm512_xor_si512(
-        flip, _mm512_maskz_loadu_epi8(mask, row + j * kWindow));
+    const int8_t* window = row + j * kWindow;
+    const int rest = count - j * kWindow;
+    const __m512i values = whole ? _mm512_loadu_si512(window)
+                                 : _mm512_maskz_loadu_epi8(
+                                       rest > 0 ? FirstBytes(rest) : 0, window);
+    from[j] = _mm512_xor_si512(flip, values);
     _mm512_store_si512(to + j * stride, from[j]);
   }
   // Lane s has to come from window (j + s) mod windows: by the bits of s.
 #define TF_POF_MOVE(source, target, distance, mask)                      \
-  _Pragma("GCC unroll 12") for (int j = 0; j < windows; ++j) {           \
+  _Pragma("GCC unroll 16") for (int j = 0; j < windows; ++j) {           \
     target[j] = _mm512_mask_mov_epi32(source[j], mask,                   \
                                       source[(j + distance) % windows]); \
   }
@@ -71,7 +74,7 @@ void PrepareToken(const int8_t* row, int count, uint8_t* to, size_t stride) {
   TF_POF_MOVE(from, moved, 4, 0xF0F0)
   TF_POF_MOVE(moved, from, 8, 0xFF00)
 #undef TF_POF_MOVE
-#pragma GCC unroll 12
+#pragma GCC unroll 16
   for (int j = 0; j < windows; ++j) {
     _mm512_store_si512(to + (windows + j) * stride, from[j]);
   }
@@ -79,9 +82,10 @@ void PrepareToken(const int8_t* row, int count, uint8_t* to, size_t stride) {
 
 using PrepareFunction = void (*)(const int8_t*, int, uint8_t*, size_t);
 constexpr PrepareFunction kPrepare[kMaxWindows] = {
-    PrepareToken<1>, PrepareToken<2>,  PrepareToken<3>,  PrepareToken<4>,
-    PrepareToken<5>, PrepareToken<6>,  PrepareToken<7>,  PrepareToken<8>,
-    PrepareToken<9>, PrepareToken<10>, PrepareToken<11>, PrepareToken<12>,
+    PrepareToken<1>,  PrepareToken<2>,  PrepareToken<3>,  PrepareToken<4>,
+    PrepareToken<5>,  PrepareToken<6>,  PrepareToken<7>,  PrepareToken<8>,
+    PrepareToken<9>,  PrepareToken<10>, PrepareToken<11>, PrepareToken<12>,
+    PrepareToken<13>, PrepareToken<14>, PrepareToken<15>, PrepareToken<16>,
 };
 
 // Tokens past the task's repeat its last: what they give is not stored.
@@ -194,22 +198,41 @@ TF_POF_INLINE void JoinGroups(const __m512i narrow[4], uint8_t* bytes) {
 }
 
 // Puts a unit's bytes into the order of the outputs and stores them.
-void StoreBytes(const Windows& p, const Epilogue& epilogue, const Task& task,
-                int unit, const uint8_t* bytes) {
+template <bool has_table>
+TF_POF_INLINE void StoreOrdered(const Windows& p, const uint8_t* table,
+                                const Task& task, int unit,
+                                const uint8_t* bytes) {
   const int begin = unit * kUnit;
   const int end = begin + kUnit < p.outputs ? begin + kUnit : p.outputs;
-  const int column = (unit - task.unit_begin) * kUnit;
   const __m512i flip = _mm512_set1_epi8(-128);
+  auto* output =
+      static_cast<int8_t*>(task.output) + (unit - task.unit_begin) * kUnit;
+  // Copies: what is stored might be anywhere for all that compilers know.
+  const int tokens = task.tokens;
+  const size_t stride = task.stride;
   for (int n = begin; n < end; n += 64) {
     const __m512i order = _mm512_load_si512(p.lane_bytes.data + n);
     const __mmask64 mask = FirstBytes(end - n);
-    for (int t = 0; t < task.tokens; ++t) {
-      __m512i out = LookUp(bytes + t * kUnit, order);
-      if (epilogue.table != nullptr) out = LookUp(epilogue.table, out);
-      StoreFirst(static_cast<int8_t*>(task.output) + t * task.stride + column +
-                     n - begin,
-                 mask, _mm512_xor_si512(out, flip));
+    const uint8_t* from = bytes;
+    int8_t* to = output + n - begin;
+    for (int t = 0; t < tokens; ++t) {
+      __m512i out = LookUp(from, order);
+      if (has_table) out = _mm512_xor_si512(LookUpSigned(table, out), flip);
+      StoreFirst(to, mask, out);
+      from += kUnit;
+      to += stride;
     }
+  }
+}
+
+__attribute__((noinline)) void StoreBytes(const Windows& p,
+                                          const Epilogue& epilogue,
+                                          const Task& task, int unit,
+                                          const uint8_t* bytes) {
+  if (epilogue.table == nullptr) {
+    StoreOrdered<false>(p, nullptr, task, unit, bytes);
+  } else {
+    StoreOrdered<true>(p, epilogue.table, task, unit, bytes);
   }
 }
 
@@ -252,16 +275,16 @@ TF_POF_INLINE void KeepGroup(const Windows& p, const Epilogue& epilogue,
     return;
   }
   const __m512 scale = _mm512_loadu_ps(p.scales.data + group * kLanes);
-  const __m512i zero_point = ZeroPoint16(epilogue);
+  const __m512 scales[4] = {scale, scale, scale, scale};
 #pragma GCC unroll 4
   for (int t = 0; t < tokens; t += 4) {
-    __m512i value[4];
+    __m512i four[4], values[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      value[i] = Scale(sums[t + i < tokens ? t + i : tokens - 1], scale);
+      four[i] = sums[t + i < tokens ? t + i : tokens - 1];
     }
-    narrow[t / 4][in_unit % 4] =
-        Narrow(value[0], value[1], value[2], value[3], zero_point);
+    Scale(epilogue, four, scales, values);
+    narrow[t / 4][in_unit % 4] = NarrowSigned(values, epilogue);
     if (last || in_unit % 4 == 3) {
       JoinGroups(narrow[t / 4], block.bytes + t * kUnit + in_unit / 4 * 64);
     }
