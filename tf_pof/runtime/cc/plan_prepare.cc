@@ -6,38 +6,92 @@
 namespace tf_pof {
 namespace {
 
-bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
-                TfPofThreadPool* pool, Plan* plan) {
-  FileMapping mapping = {};
-  for (size_t i = 0; i < plan->steps.size; ++i) {
-    if (plan->steps.data[i].kind != StepKind::kLinear ||
-        plan->layers.data[i] != nullptr) {
-      continue;
-    }
-    const LinearParams& linear = plan->steps.data[i].linear;
-    const LayerSource source = SourceOf(context, linear, options);
-    const char* problem = nullptr;
-    bool shared = false;
-    const TfPofStatus status =
-        AcquireLayer(source, pool, &plan->layers.data[i], &shared, &problem);
-    const TfLiteTensor& weights = context->tensors[linear.weights];
-    if (status != kTfPofOk) {
-      context->ReportError(context, "tf_pof: weights %s: %s",
-                           weights.name == nullptr ? "" : weights.name,
-                           problem != nullptr ? problem : Sentence(status));
+// What packing a plan's layers needs and finds, by step.
+struct Packing {
+  struct Layer {
+    LayerSource source;
+    TfPofStatus status;
+    const char* problem;
+    bool shared;
+  };
+  Buffer<int> steps;  // those to pack
+  Buffer<Layer> layers;
+  Buffer<FileMapping> mappings;  // by thread
+  Plan* plan;
+  TfPofThreadPool* pool;  // of one layer's loops, or null
+
+  void Free() {
+    steps.Free();
+    layers.Free();
+    mappings.Free();
+  }
+};
+
+void PackLayer(void* context, int32_t i, int32_t thread) {
+  auto& packing = *static_cast<Packing*>(context);
+  Packing::Layer& layer = packing.layers.data[i];
+  const LayerSource& source = layer.source;
+  layer.status =
+      AcquireLayer(source, packing.pool,
+                   &packing.plan->layers.data[packing.steps.data[i]],
+                   &layer.shared, &layer.problem);
+  if (layer.status != kTfPofOk) return;
+  const size_t dense =
+      static_cast<size_t>(source.params.num_inputs) * source.params.num_outputs;
+  DropFilePages(source.packed != nullptr ? source.packed : source.params.weights,
+                source.packed != nullptr ? source.packed_bytes : dense,
+                &packing.mappings.data[thread]);
+}
+
+// False after reporting what is wrong.
+bool ReportPacking(TfLiteContext* context, const DelegateOptions& options,
+                   const Packing& packing) {
+  for (size_t i = 0; i < packing.layers.size; ++i) {
+    const Packing::Layer& layer = packing.layers.data[i];
+    const int step = packing.steps.data[i];
+    const LinearParams& linear = packing.plan->steps.data[step].linear;
+    const char* name = context->tensors[linear.weights].name;
+    if (layer.status != kTfPofOk) {
+      context->ReportError(
+          context, "tf_pof: weights %s: %s", name == nullptr ? "" : name,
+          layer.problem != nullptr ? layer.problem : Sentence(layer.status));
       return false;
     }
-    if (source.packed != nullptr) {
-      DropFilePages(source.packed, source.packed_bytes, &mapping);
-    } else {
-      DropFilePages(weights.data.data, weights.bytes, &mapping);
-    }
     if (options.verbose) {
-      ReportLayer(weights.name, linear, Get(plan->layers.data[i]), shared,
-                  options);
+      ReportLayer(name, linear, Get(packing.plan->layers.data[step]),
+                  layer.shared, options);
     }
   }
   return true;
+}
+
+bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
+                TfPofThreadPool* pool, Plan* plan) {
+  Packing packing = {};
+  packing.plan = plan;
+  const int threads = TfPofThreadPoolThreads(pool);
+  bool stored = packing.mappings.Resize(threads);
+  for (size_t i = 0; stored && i < plan->steps.size; ++i) {
+    const Step& step = plan->steps.data[i];
+    if (step.kind != StepKind::kLinear || plan->layers.data[i] != nullptr) {
+      continue;
+    }
+    stored = packing.steps.Append(static_cast<int>(i)) &&
+             packing.layers.Append({SourceOf(context, step.linear, options)});
+  }
+  const auto count = static_cast<int32_t>(packing.steps.size);
+  if (!stored) {
+    context->ReportError(context, "tf_pof: %s", Sentence(kTfPofOutOfMemory));
+  } else if (count >= 2 * threads) {
+    // A thread a layer: nothing waits for the last unit of each.
+    TfPofThreadPoolRun(pool, count, PackLayer, &packing);
+  } else {
+    packing.pool = pool;
+    for (int32_t i = 0; i < count; ++i) PackLayer(&packing, i, 0);
+  }
+  const bool packed = stored && ReportPacking(context, options, packing);
+  packing.Free();
+  return packed;
 }
 
 // The same on all processors, however few threads calls may take: until weights
