@@ -77,7 +77,8 @@ bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
       continue;
     }
     stored = packing.steps.Append(static_cast<int>(i)) &&
-             packing.layers.Append({SourceOf(context, step.linear, options)});
+             packing.layers.Append({SourceOf(context, step.linear, options),
+                                    kTfPofOk, nullptr, false});
   }
   const auto count = static_cast<int32_t>(packing.steps.size);
   if (!stored) {
