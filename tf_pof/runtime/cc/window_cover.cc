@@ -122,9 +122,13 @@ void GroupCover::Begin(int new_windows, int new_lanes, int most) {
   memset(this, 0, sizeof(*this));
   windows = new_windows;
   lanes = new_lanes;
-  // At least these many are needed, one in each window before two in any.
-  least = total = CeilDiv(most, kPicks);
-  for (int i = 0; i < least; ++i) {
+  // At least these many are needed. To begin with a few more, and to take them
+  // away again, is faster than the searches that fail without them.
+  constexpr int kMore = 2;
+  least = CeilDiv(most, kPicks);
+  total = least + kMore;
+  // One in each window before two in any.
+  for (int i = 0; i < total; ++i) {
     const int at = i % (2 * windows);
     ++steps[at < windows ? at : at - windows + kSide];
   }
