@@ -146,14 +146,16 @@ def timing_table(found: dict[Row, dict]) -> str:
 
 def memory_table(found: dict[Row, dict]) -> str:
     lines = [
-        "| model, 90 % | LiteRT, MB | tf_pof, MB | ratio | LiteRT, first "
-        "result | tf_pof, first result | ratio |",
-        "|---" * 7 + "|",
+        "| model, 90 % | LiteRT, MB | tf_pof, MB | ratio | LiteRT, load | "
+        "tf_pof, load | ratio | LiteRT, first result | tf_pof, first result | "
+        "ratio |",
+        "|---" * 10 + "|",
     ]
     for row, values in found.items():
         cells = [row.model]
         for key, scale, text in (
             ("resident_bytes", 1e-6, "{:.1f}"),
+            ("load_seconds", 1e3, "{:.0f} ms"),
             ("ready_seconds", 1e3, "{:.0f} ms"),
         ):
             pair = [values[name][key] for name in ("LiteRT", "tf_pof")]

@@ -213,6 +213,8 @@ def _show_footprints(footprints, shape, console):
     for name in (
         "memory, MB",
         f"{OURS} to it",
+        "load, ms",
+        f"{OURS} to it",
         "first result, ms",
         f"{OURS} to it",
     ):
@@ -222,6 +224,7 @@ def _show_footprints(footprints, shape, console):
         cells = [name]
         for key, text in (
             ("resident_bytes", f"{found['resident_bytes'] / 1e6:.1f}"),
+            ("load_seconds", f"{found['load_seconds'] * 1e3:.0f}"),
             ("ready_seconds", f"{found['ready_seconds'] * 1e3:.0f}"),
         ):
             cells += [text, f"{ours[key] / max(found[key], 1e-9):.2f}x"]

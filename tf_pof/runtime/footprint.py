@@ -21,12 +21,14 @@ class Footprint:
     Attributes:
         resident_bytes: of memory, after the first result.
         anonymous_bytes: of these, what is not the file's own pages.
-        ready_seconds: from nothing to the first result; the file is in the
-            system's cache.
+        load_seconds: from nothing to a model that can be called; the file is
+            in the system's cache.
+        ready_seconds: to the first result.
     """
 
     resident_bytes: int
     anonymous_bytes: int
+    load_seconds: float
     ready_seconds: float
 
 
@@ -75,6 +77,7 @@ def main(argv: list[str]) -> None:
     footprint = Footprint(
         after["VmRSS"] - before["VmRSS"],
         after["RssAnon"] - before["RssAnon"],
+        session.load_seconds,
         session.ready_seconds,
     )
     print(json.dumps(dataclasses.asdict(footprint)))

@@ -57,6 +57,7 @@ class Session:
 
     Attributes:
         engine: what computes.
+        load_seconds: from nothing to a model that can be called.
         ready_seconds: from nothing to the first result.
         outputs: by name.
 
@@ -71,6 +72,7 @@ class Session:
         try:
             with quiet():
                 runner = _runner(engine, shape)
+                self.load_seconds = time.perf_counter() - began
                 self.outputs = runner(**_inputs(runner, engine, shape))
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -147,6 +149,10 @@ def _runner(engine, shape):
         for details in runner.get_input_details().values():
             size = [int(n) for n in details["shape_signature"]]
             if len(size) == 2 and size[1] in (shape.sequence_length, -1):
+                # Engines pack their weights here.
+                runner._interpreter_wrapper.AllocateTensors(
+                    runner._subgraph_index
+                )
                 return runner
             found.append(str(size))
     raise ValueError(
