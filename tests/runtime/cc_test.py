@@ -92,20 +92,3 @@ def test_sanitizers_find_nothing(tmp_path, sanitizers):
         "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
     )
     run("ctest", "--test-dir", tmp_path, "--output-on-failure", timeout=1800)
-
-
-# Without dot products, and with them.
-@pytest.mark.slow
-@pytest.mark.parametrize("processor", ["cortex-a53", "cortex-a76"])
-def test_kernels_pass_their_tests_on_arm(tmp_path, processor):
-    need("cmake", "aarch64-linux-gnu-g++", "qemu-aarch64")
-    build(
-        tmp_path,
-        "-DCMAKE_SYSTEM_NAME=Linux",
-        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-        "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc",
-        "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
-        f"-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-cpu;{processor};-L;"
-        "/usr/aarch64-linux-gnu",
-    )
-    run("ctest", "--test-dir", tmp_path, "--output-on-failure", timeout=1800)
