@@ -176,6 +176,7 @@ void TakeSum(const Graph& graph, const Core& core, Step* step,
 // Takes a QUANTIZE of the output, directly or through a RESHAPE.
 void TakeQuantize(const Graph& graph, int tensor, LayerNormParams* norm,
                   Step* step, NodeList* nodes) {
+  if (tensor < 0) return;
   const int* starts = graph.first_consumer.data;
   for (int i = starts[tensor]; i < starts[tensor + 1]; ++i) {
     const int node = graph.consumers.data[i];

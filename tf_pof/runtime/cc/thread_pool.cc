@@ -112,7 +112,8 @@ static void* WorkerMain(void* argument) {
 // and wakes them.
 static void OpenLoop(TfPofThreadPool* pool) {
   pthread_mutex_lock(&pool->mutex);
-  const uint64_t number = (pool->state >> 32) + 1;
+  const uint64_t state = __atomic_load_n(&pool->state, __ATOMIC_RELAXED);
+  const uint64_t number = (state >> 32) + 1;
   __atomic_store_n(&pool->state, number << 32 | kOpen, __ATOMIC_RELEASE);
   pthread_cond_broadcast(&pool->wake);
   pthread_mutex_unlock(&pool->mutex);
