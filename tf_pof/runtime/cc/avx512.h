@@ -49,6 +49,15 @@ TF_POF_INLINE void PinnedDot(__m512i* sum, __m512i unsigned8, __m512i signed8) {
                : "v"(unsigned8), "v"(signed8));
 }
 
+// The same; the signed bytes are in memory.
+TF_POF_INLINE void PinnedDotLoaded(__m512i* sum, __m512i unsigned8,
+                                   const int8_t* signed8) {
+  asm volatile("vpdpbusd %2, %1, %0"
+               : "+v"(*sum)
+               : "v"(unsigned8),
+                 "m"(*reinterpret_cast<const __m512i*>(signed8)));
+}
+
 // Bits [16 * i, 16 * i + 16); one operation where shift and mask are two.
 template <int i>
 TF_POF_INLINE uint64_t Bits16(uint64_t packed) {

@@ -23,7 +23,7 @@ TfPofStatus PackInterleavedBlocks(const Layer& layer, void** packed) {
 #if defined(__x86_64__)
 
 TfPofStatus PackTilesAvx512(const Layer& layer, void** packed) {
-  return PackTiles(layer, kPanelFlip, packed);
+  return PackTiles(layer, kPanelFlip, true, packed);
 }
 
 #endif

@@ -48,6 +48,30 @@ struct TilesPart {
       packed->starts.data[first / kTileOutputs + 1] =
           static_cast<uint32_t>(blocks.size - before);
     }
+    return !packed->pairs || Pair(rows, packed);
+  }
+
+  // Tiles of whole groups that follow each other alternate.
+  bool Pair(const UnitRows& rows, Tiles* packed) {
+    const size_t count = CeilDiv(packed->inputs, kTileInputs);
+    const uint32_t* counts =
+        packed->starts.data + rows.first / kTileOutputs + 1;
+    Buffer<int8_t> pair = {};
+    if (!pair.Resize(2 * count * kTileBytes)) return false;
+    int8_t* at = weights.data;
+    for (int i = 0; rows.first + (i + 2) * kTileOutputs <= rows.end; i += 2) {
+      if (counts[i] == count && counts[i + 1] == count) {
+        for (size_t block = 0; block < count; ++block) {
+          int8_t* to = pair.data + 2 * block * kTileBytes;
+          memcpy(to, at + block * kTileBytes, kTileBytes);
+          memcpy(to + kTileBytes, at + (count + block) * kTileBytes,
+                 kTileBytes);
+        }
+        memcpy(at, pair.data, 2 * count * kTileBytes);
+      }
+      at += (counts[i] + counts[i + 1]) * kTileBytes;
+    }
+    pair.Free();
     return true;
   }
 
@@ -77,12 +101,14 @@ bool Join(const TilesPart* parts, int units, Tiles* packed) {
 
 }  // namespace
 
-TfPofStatus PackTiles(const Layer& layer, int shift, void** packed) {
+TfPofStatus PackTiles(const Layer& layer, int shift, bool pairs,
+                      void** packed) {
   auto* tiles = static_cast<Tiles*>(calloc(1, sizeof(Tiles)));
   if (tiles == nullptr) return kTfPofOutOfMemory;
   tiles->inputs = layer.inputs;
   tiles->outputs = layer.outputs;
   tiles->shift = shift;
+  tiles->pairs = pairs;
   const int groups = CeilDiv(layer.outputs, kTileOutputs);
   TfPofStatus status = kTfPofOutOfMemory;
   if (tiles->bias.Resize(groups * kTileOutputs) &&

@@ -15,14 +15,17 @@ struct Tiles {
   int inputs;
   int outputs;
   int shift;
+  bool pairs;               // see PackTiles
   Buffer<int32_t> bias;     // corrected, of whole groups of 16 outputs
   Buffer<uint32_t> starts;  // [groups + 1], into the two below
   Buffer<uint32_t> blocks;  // first input / 4
   Buffer<int8_t> weights;   // [tiles, 16, 4]
 };
 
-// `shift` is what the kernel's inputs have added.
-TfPofStatus PackTiles(const Layer& layer, int shift, void** packed);
+// `shift` is what the kernel's inputs have added. With `pairs`, where no tile
+// of groups 2 i and 2 i + 1 is left out and both have 16 outputs, their tiles
+// alternate: a kernel that takes two groups at once reads one stream.
+TfPofStatus PackTiles(const Layer& layer, int shift, bool pairs, void** packed);
 void FreeTiles(void* packed);
 size_t TilesBytes(const void* packed);
 

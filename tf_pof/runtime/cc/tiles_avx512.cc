@@ -86,16 +86,67 @@ TF_POF_INLINE void RunGroup(const uint8_t* x, const uint32_t* block,
 }
 
 // `tokens` tokens by `groups` groups without a zero tile: each broadcast
-// serves all groups, and there are sums enough that dot products do not wait
-// for each other.
+// serves all groups.
+template <int tokens, int groups>
+TF_POF_INLINE void DotDense(const uint8_t* x, const __m512i weights[groups],
+                            __m512i sums[tokens][groups]) {
+#pragma GCC unroll 8
+  for (int t = 0; t < tokens; ++t) {
+    const __m512i v = PinnedBroadcast(reinterpret_cast<const uint32_t*>(x) + t);
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) PinnedDot(&sums[t][g], v, weights[g]);
+  }
+}
+
+// The tiles of a pair of groups alternate: see PackTiles.
+constexpr size_t kPairBytes = 2 * kTileOutputs * kTileInputs;
+
+// One token reads each weight once, as fast as the caches give them: `chains`
+// sums of each of two groups, or dot products would wait for each other.
+template <int chains>
+TF_POF_INLINE void RunDenseToken(const uint8_t* x, const int8_t* weights,
+                                 uint32_t count, __m512i sums[1][2]) {
+  __m512i more[chains][2];
+#pragma GCC unroll 8
+  for (int c = 0; c < chains; ++c) {
+    more[c][0] = more[c][1] = _mm512_setzero_si512();
+  }
+  const auto dot = [](const uint8_t* from, const int8_t* w, __m512i two[2]) {
+    const __m512i v = PinnedBroadcast(reinterpret_cast<const uint32_t*>(from));
+    PinnedDotLoaded(&two[0], v, w);
+    PinnedDotLoaded(&two[1], v, w + 64);
+  };
+  uint32_t i = 0;
+  for (; i + chains <= count; i += chains) {
+#pragma GCC unroll 8
+    for (int c = 0; c < chains; ++c) {
+      dot(x + c * kTileInputs, weights + c * kPairBytes, more[c]);
+    }
+    weights += chains * kPairBytes;
+    x += chains * kTileInputs;
+  }
+  for (; i < count; ++i) {
+    dot(x, weights, more[0]);
+    weights += kPairBytes;
+    x += kTileInputs;
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < chains; ++c) {
+    sums[0][0] = _mm512_add_epi32(sums[0][0], more[c][0]);
+    sums[0][1] = _mm512_add_epi32(sums[0][1], more[c][1]);
+  }
+}
+
+// There are sums enough that dot products do not wait for each other.
 template <int tokens, int groups>
 TF_POF_INLINE void RunDenseGroups(const uint8_t* x, size_t block_bytes,
-                                  const int8_t* const weights[groups],
-                                  uint32_t count,
+                                  const int8_t* weights, uint32_t count,
                                   __m512i sums[tokens][groups]) {
-  const int8_t* w[groups];
-#pragma GCC unroll 4
-  for (int g = 0; g < groups; ++g) w[g] = weights[g];
+  const int8_t* pairs[groups / 2];
+#pragma GCC unroll 2
+  for (int i = 0; i < groups / 2; ++i) {
+    pairs[i] = weights + i * count * kPairBytes;
+  }
   // To where the next groups have the same inputs; rows that do not stay in
   // the L1 cache do better without.
   const size_t ahead = count <= 256 ? count * groups * 64 : 0;
@@ -103,19 +154,15 @@ TF_POF_INLINE void RunDenseGroups(const uint8_t* x, size_t block_bytes,
     __m512i loaded[groups];
 #pragma GCC unroll 4
     for (int g = 0; g < groups; ++g) {
-      loaded[g] = _mm512_load_si512(w[g]);
+      const int8_t* w = pairs[g / 2] + g % 2 * 64;
+      loaded[g] = _mm512_load_si512(w);
       if (tokens >= 8) {
-        _mm_prefetch(reinterpret_cast<const char*>(w[g]) + ahead, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(w) + ahead, _MM_HINT_T1);
       }
-      w[g] += kTileOutputs * kTileInputs;
     }
-#pragma GCC unroll 8
-    for (int t = 0; t < tokens; ++t) {
-      const __m512i v =
-          PinnedBroadcast(reinterpret_cast<const uint32_t*>(x) + t);
-#pragma GCC unroll 4
-      for (int g = 0; g < groups; ++g) PinnedDot(&sums[t][g], v, loaded[g]);
-    }
+#pragma GCC unroll 2
+    for (int j = 0; j < groups / 2; ++j) pairs[j] += kPairBytes;
+    DotDense<tokens, groups>(x, loaded, sums);
     x += block_bytes;
   }
 }
@@ -165,7 +212,10 @@ TF_POF_INLINE void StoreDenseGroups(const Epilogue& epilogue, const Task& task,
   for (int t = 0; t < tokens; t += kTogether) {
     __m512i values[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) values[i] = sums[t + i / groups][i % groups];
+    for (int i = 0; i < 4; ++i) {
+      const int token = t + i / groups;
+      values[i] = sums[token < tokens ? token : t][i % groups];
+    }
     const __m512i bytes = NarrowInOrder(values, scales, epilogue);
     int8_t* to =
         static_cast<int8_t*>(task.output) + (first + t) * task.stride + column;
@@ -183,20 +233,17 @@ TF_POF_INLINE void StoreDenseGroups(const Epilogue& epilogue, const Task& task,
 }
 
 // Outputs from n on of all tokens of the task; false if tiles are missing, or
-// groups of outputs.
+// groups of outputs, or the first is not the first of a pair.
 template <int tokens, int groups>
 bool RunDense(const Tiles& p, const Epilogue& epilogue, const Task& task, int n,
               int end) {
   const uint32_t* start = p.starts.data + n / kTileOutputs;
   const uint32_t count = static_cast<uint32_t>((p.inputs + 3) / 4);
-  if (n + groups * kTileOutputs > end ||
+  if (n / kTileOutputs % 2 != 0 || n + groups * kTileOutputs > end ||
       start[groups] - start[0] != groups * count) {
     return false;
   }
-  const int8_t* weights[groups];
-  for (int g = 0; g < groups; ++g) {
-    weights[g] = p.weights.data + static_cast<size_t>(start[g]) * 64;
-  }
+  const int8_t* weights = p.weights.data + static_cast<size_t>(start[0]) * 64;
   for (int first = 0; first < task.tokens; first += tokens) {
     __m512i sums[tokens][groups];
 #pragma GCC unroll 8
@@ -206,9 +253,13 @@ bool RunDense(const Tiles& p, const Epilogue& epilogue, const Task& task, int n,
         sums[t][g] = _mm512_loadu_si512(p.bias.data + n + g * kTileOutputs);
       }
     }
-    RunDenseGroups<tokens, groups>(task.scratch + first * kTileInputs,
-                                   BlockBytes(task.tokens), weights, count,
-                                   sums);
+    if constexpr (tokens == 1) {
+      RunDenseToken<8>(task.scratch, weights, count, sums);
+    } else {
+      RunDenseGroups<tokens, groups>(task.scratch + first * kTileInputs,
+                                     BlockBytes(task.tokens), weights, count,
+                                     sums);
+    }
     StoreDenseGroups<tokens, groups>(epilogue, task, n, first, sums);
   }
   return true;
@@ -223,9 +274,14 @@ __attribute__((noinline)) void RunTokens(const Tiles& p,
   const int end = last < p.outputs ? last : p.outputs;
   for (int n = first; n < end; n += kTileOutputs) {
     constexpr int kAtOnce = tokens < 8 ? tokens : 8;
-    constexpr int kGroups = tokens < 8 ? 4 : 2;
+    constexpr int kGroups = tokens == 2 || tokens == 4 ? 4 : 2;
     if (RunDense<kAtOnce, kGroups>(p, epilogue, task, n, end)) {
       n += (kGroups - 1) * kTileOutputs;
+      continue;
+    }
+    // Of a pair tiles alternate, so that it has to be taken as one.
+    if (kGroups == 4 && RunDense<kAtOnce, 2>(p, epilogue, task, n, end)) {
+      n += kTileOutputs;
       continue;
     }
     const int group = n / kTileOutputs;
