@@ -33,45 +33,50 @@ constexpr int kRowsTokens = 16;
 
 size_t RoundUp(size_t bytes) { return CeilDiv(bytes, kCacheLine) * kCacheLine; }
 
-// What a thread needs for itself.
+// What a thread needs for itself, the most of all layers of a call.
 struct Scratch {
-  size_t kernel;
-  size_t input;   // 64 tokens in the kernel's layout
-  size_t output;  // 64 tokens of all outputs in the kernel's layout
+  size_t kernel = 0;
+  size_t input = 0;   // 64 tokens in the kernel's layout
+  size_t output = 0;  // 64 tokens of all outputs in the kernel's layout
 
-  explicit Scratch(const TfPofFullyConnected& layer) {
-    const size_t outputs = static_cast<size_t>(layer.units) * kUnit;
-    const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
-    kernel = RoundUp(layer.kernel->scratch_bytes(layer.packed));
-    input = RoundUp(static_cast<size_t>(layer.inputs) * kPanelTokens);
-    output = RoundUp(outputs * kPanelTokens * width);
+  Scratch(const TfPofFullyConnected* const* layers, int count) {
+    for (int i = 0; i < count; ++i) {
+      const TfPofFullyConnected& layer = *layers[i];
+      const size_t outputs = static_cast<size_t>(layer.units) * kUnit;
+      const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
+      kernel = Max(kernel, RoundUp(layer.kernel->scratch_bytes(layer.packed)));
+      input =
+          Max(input, RoundUp(static_cast<size_t>(layer.inputs) * kPanelTokens));
+      output = Max(output, RoundUp(outputs * kPanelTokens * width));
+    }
   }
   size_t total() const { return kCacheLine + kernel + input + output; }
 };
 
 // One call.
 struct Run {
-  const TfPofFullyConnected* layer;
+  const TfPofFullyConnected* const* layers;
+  int count;
   int tokens;
   const int8_t* input;
   TfPofLayout input_layout;
-  void* output;
+  void* const* outputs;
   TfPofLayout output_layout;
   Scratch scratch;
   uint8_t* workspace;  // a Scratch for each thread
   int task_tokens;
-  int units_per_task;
+  // Tasks that a block of tokens is: one, or one for each unit of each layer.
   int tasks_per_block;
-  tf_pof::Epilogue epilogue;
 };
 
 // Input of the block of tokens that begins at `first`, in the kernel's layout.
-const void* TaskInput(const Run& run, int first, int tokens, uint8_t* base) {
-  const TfPofFullyConnected& layer = *run.layer;
+const void* TaskInput(const Run& run, const TfPofFullyConnected& layer,
+                      int first, int tokens, uint8_t* base) {
   const TfPofLayout wanted = layer.kernel->layout;
   const int8_t* from = run.input + static_cast<size_t>(first) * layer.inputs;
   if (run.input_layout == wanted) return from;
-  // A thread that goes on with the same tokens has them already.
+  // A thread that goes on with the same tokens has them already, from another
+  // layer too: all have the same input.
   auto* converted = reinterpret_cast<int32_t*>(base);
   uint8_t* to = base + kCacheLine + run.scratch.kernel;
   if (*converted == first) return to;
@@ -87,22 +92,23 @@ const void* TaskInput(const Run& run, int first, int tokens, uint8_t* base) {
 }
 
 // Copies a kernel's output for outputs [begin, end) to where it belongs.
-void ConvertOutput(const Run& run, int first, int tokens, int begin, int end,
-                   const uint8_t* from) {
-  const TfPofFullyConnected& layer = *run.layer;
+void ConvertOutput(const Run& run, int index, int first, int tokens, int begin,
+                   int end, const uint8_t* from) {
+  const TfPofFullyConnected& layer = *run.layers[index];
+  void* output = run.outputs[index];
   const size_t start = static_cast<size_t>(first) * layer.outputs;
   if (run.output_layout == kTfPofPanels) {
-    auto* panels = static_cast<uint8_t*>(run.output) + start;
+    auto* panels = static_cast<uint8_t*>(output) + start;
     tf_pof::RowsToPanel(reinterpret_cast<const int8_t*>(from), end - begin,
                         tokens, end - begin,
                         panels + static_cast<size_t>(begin) * kPanelTokens);
   } else if (layer.type == kTfPofInt8) {
     tf_pof::PanelToRows(from, tokens, end - begin,
-                        static_cast<int8_t*>(run.output) + start + begin,
+                        static_cast<int8_t*>(output) + start + begin,
                         layer.outputs);
   } else {
     auto* values = reinterpret_cast<const uint32_t*>(from);
-    auto* rows = static_cast<uint32_t*>(run.output) + start;
+    auto* rows = static_cast<uint32_t*>(output) + start;
     for (int t = 0; t < tokens; ++t) {
       for (int n = begin; n < end; ++n) {
         rows[static_cast<size_t>(t) * layer.outputs + n] =
@@ -113,33 +119,36 @@ void ConvertOutput(const Run& run, int first, int tokens, int begin, int end,
 }
 
 // Where the kernel may write at once, or null if it needs a conversion.
-void* DirectOutput(const Run& run, int first, int begin) {
-  const TfPofFullyConnected& layer = *run.layer;
+void* DirectOutput(const Run& run, int index, int first, int begin) {
+  const TfPofFullyConnected& layer = *run.layers[index];
   if (run.output_layout != layer.kernel->layout) return nullptr;
   const size_t start = static_cast<size_t>(first) * layer.outputs;
   const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
   const size_t skip = run.output_layout == kTfPofPanels
                           ? static_cast<size_t>(begin) * kPanelTokens
                           : static_cast<size_t>(begin);
-  return static_cast<uint8_t*>(run.output) + (start + skip) * width;
+  return static_cast<uint8_t*>(run.outputs[index]) + (start + skip) * width;
 }
 
-void RunTask(void* context, int32_t index, int32_t thread) {
-  const Run& run = *static_cast<Run*>(context);
-  const TfPofFullyConnected& layer = *run.layer;
-  const int first = index / run.tasks_per_block * run.task_tokens;
+// Units [unit_begin, unit_end) of a layer for the block of tokens from `first`.
+void RunUnits(const Run& run, int index, int first, int unit_begin,
+              int unit_end, bool prepared, uint8_t* base) {
+  const TfPofFullyConnected& layer = *run.layers[index];
   const int tokens = Min(run.task_tokens, run.tokens - first);
-  uint8_t* base = run.workspace + thread * run.scratch.total();
+  const tf_pof::Epilogue epilogue = {
+      layer.type, layer.scales.data, layer.output_zero_point,
+      layer.has_table ? layer.table : nullptr, layer.bounded};
 
   tf_pof::Task task;
-  task.unit_begin = index % run.tasks_per_block * run.units_per_task;
-  task.unit_end = Min(task.unit_begin + run.units_per_task, layer.units);
+  task.unit_begin = unit_begin;
+  task.unit_end = unit_end;
   const int begin = task.unit_begin * kUnit;
   const int end = Min(task.unit_end * kUnit, layer.outputs);
-  task.input = TaskInput(run, first, tokens, base);
-  task.output = DirectOutput(run, first, begin);
+  task.input = TaskInput(run, layer, first, tokens, base);
+  task.output = DirectOutput(run, index, first, begin);
   task.stride = layer.outputs;
   task.scratch = base + kCacheLine;
+  task.prepared = prepared;
 
   uint8_t* own = nullptr;
   if (task.output == nullptr) {
@@ -149,7 +158,7 @@ void RunTask(void* context, int32_t index, int32_t thread) {
   }
   if (layer.kernel->layout == kTfPofPanels) {
     task.tokens = kPanelTokens;
-    layer.kernel->run(layer.packed, run.epilogue, task);
+    layer.kernel->run(layer.packed, epilogue, task);
   } else {
     const tf_pof::Task block = task;
     const size_t width = layer.type == kTfPofInt8 ? 1 : sizeof(int32_t);
@@ -159,10 +168,33 @@ void RunTask(void* context, int32_t index, int32_t thread) {
                    static_cast<size_t>(t) * layer.inputs;
       task.output =
           static_cast<uint8_t*>(block.output) + t * block.stride * width;
-      layer.kernel->run(layer.packed, run.epilogue, task);
+      layer.kernel->run(layer.packed, epilogue, task);
     }
   }
-  if (own != nullptr) ConvertOutput(run, first, tokens, begin, end, own);
+  if (own != nullptr) {
+    ConvertOutput(run, index, first, tokens, begin, end, own);
+  }
+}
+
+void RunTask(void* context, int32_t index, int32_t thread) {
+  const Run& run = *static_cast<Run*>(context);
+  const int first = index / run.tasks_per_block * run.task_tokens;
+  int unit = index % run.tasks_per_block;
+  uint8_t* base = run.workspace + thread * run.scratch.total();
+  for (int i = 0; i < run.count; ++i) {
+    const int units = run.layers[i]->units;
+    if (run.tasks_per_block == 1) {
+      const bool prepared =
+          i > 0 && run.layers[i]->kernel == run.layers[i - 1]->kernel &&
+          run.task_tokens == kRowsTokens;
+      RunUnits(run, i, first, 0, units, prepared, base);
+    } else if (unit < units) {
+      RunUnits(run, i, first, unit, unit + 1, false, base);
+      return;
+    } else {
+      unit -= units;
+    }
+  }
 }
 
 bool Positive(float value) { return value > 0.0f && value < 3.0e38f; }
@@ -280,7 +312,12 @@ size_t TfPofFullyConnectedBytes(const TfPofFullyConnected* layer) {
 
 size_t TfPofFullyConnectedWorkspace(const TfPofFullyConnected* layer,
                                     int32_t threads) {
-  return kCacheLine + Scratch(*layer).total() * Max(threads, 1);
+  return TfPofFullyConnectedWorkspaceAll(&layer, 1, threads);
+}
+
+size_t TfPofFullyConnectedWorkspaceAll(const TfPofFullyConnected* const* layers,
+                                       int32_t count, int32_t threads) {
+  return kCacheLine + Scratch(layers, count).total() * Max(threads, 1);
 }
 
 TfPofStatus TfPofFullyConnectedRun(const TfPofFullyConnected* layer,
@@ -288,27 +325,44 @@ TfPofStatus TfPofFullyConnectedRun(const TfPofFullyConnected* layer,
                                    TfPofLayout input_layout, void* output,
                                    TfPofLayout output_layout, void* workspace,
                                    TfPofThreadPool* pool) {
-  if (tokens < 1 ||
-      (output_layout == kTfPofPanels && layer->type != kTfPofInt8)) {
-    return kTfPofInvalidArgument;
+  return TfPofFullyConnectedRunAll(&layer, 1, tokens, input, input_layout,
+                                   &output, output_layout, workspace, pool);
+}
+
+TfPofStatus TfPofFullyConnectedRunAll(
+    const TfPofFullyConnected* const* layers, int32_t count, int32_t tokens,
+    const int8_t* input, TfPofLayout input_layout, void* const* outputs,
+    TfPofLayout output_layout, void* workspace, TfPofThreadPool* pool) {
+  if (tokens < 1 || count < 1) return kTfPofInvalidArgument;
+  bool rows = input_layout == kTfPofRows && output_layout == kTfPofRows;
+  int units = 0;
+  for (int i = 0; i < count; ++i) {
+    if (layers[i]->inputs != layers[0]->inputs ||
+        (output_layout == kTfPofPanels && layers[i]->type != kTfPofInt8)) {
+      return kTfPofInvalidArgument;
+    }
+    rows &= layers[i]->kernel->layout == kTfPofRows;
+    units += layers[i]->units;
   }
   const int threads = TfPofThreadPoolThreads(pool);
   const uintptr_t start = reinterpret_cast<uintptr_t>(workspace);
   uint8_t* aligned =
       static_cast<uint8_t*>(workspace) + (RoundUp(start) - start);
-  Run run = {
-      layer,           tokens,  input, input_layout, output, output_layout,
-      Scratch(*layer), aligned, 0,     layer->units, 1,      {}};
-  run.epilogue = {layer->type, layer->scales.data, layer->output_zero_point,
-                  layer->has_table ? layer->table : nullptr, layer->bounded};
-  const bool rows = layer->kernel->layout == kTfPofRows &&
-                    input_layout == kTfPofRows && output_layout == kTfPofRows;
-  run.task_tokens = rows ? kRowsTokens : kPanelTokens;
+  Run run = {layers,
+             count,
+             tokens,
+             input,
+             input_layout,
+             outputs,
+             output_layout,
+             Scratch(layers, count),
+             aligned,
+             rows ? kRowsTokens : kPanelTokens,
+             1};
   const int blocks = CeilDiv(tokens, run.task_tokens);
   // Whole blocks of tokens if the threads can share them evenly.
   if (blocks % threads != 0 && blocks < 4 * threads) {
-    run.units_per_task = 1;
-    run.tasks_per_block = layer->units;
+    run.tasks_per_block = units;
   }
   for (int i = 0; i < threads; ++i) {
     uint8_t* base = run.workspace + i * run.scratch.total();

@@ -94,6 +94,9 @@ size_t TfPofFullyConnectedBytes(const TfPofFullyConnected* layer);
 // Bytes that a call needs with a pool of `threads`, whatever its tokens.
 size_t TfPofFullyConnectedWorkspace(const TfPofFullyConnected* layer,
                                     int32_t threads);
+// The same of a call for several layers.
+size_t TfPofFullyConnectedWorkspaceAll(const TfPofFullyConnected* const* layers,
+                                       int32_t count, int32_t threads);
 
 // Runs the layer on `tokens` >= 1 tokens. `workspace` belongs to this call
 // while it runs and needs no alignment; `pool` may be NULL for one thread.
@@ -103,6 +106,14 @@ TfPofStatus TfPofFullyConnectedRun(const TfPofFullyConnected* layer,
                                    TfPofLayout input_layout, void* output,
                                    TfPofLayout output_layout, void* workspace,
                                    TfPofThreadPool* pool);
+
+// Runs `count` layers that read the same input, as queries, keys and values do.
+// What kernels make of the input is made once for layers of the same kernel
+// that follow each other, and threads share the work of all.
+TfPofStatus TfPofFullyConnectedRunAll(
+    const TfPofFullyConnected* const* layers, int32_t count, int32_t tokens,
+    const int8_t* input, TfPofLayout input_layout, void* const* outputs,
+    TfPofLayout output_layout, void* workspace, TfPofThreadPool* pool);
 
 // Panels hold 64 tokens a channel, [ceil(tokens / 64)][channels][64]; what a
 // byte means depends on the processor, so only these functions read them.

@@ -62,6 +62,9 @@ struct Task {
   void* output;
   size_t stride;
   uint8_t* scratch;  // scratch_bytes(packed), aligned to a cache line
+  // The call before had the same kernel, input and scratch memory: what the
+  // kernel made of the input there need not be made again.
+  bool prepared;
 };
 
 // Plain C, then those of x86 and of Arm, each from the least to the best.

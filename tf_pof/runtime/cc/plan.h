@@ -38,12 +38,18 @@ struct StepTime {
   AttentionTicks ticks;
 };
 
+// As many linear steps may run in one call.
+inline constexpr int kMaxTogether = 4;
+
 struct Plan {
   // Inputs and outputs are values here, not tensors. Steps that are not
   // linear have no layer.
   Buffer<Step> steps;
   Buffer<Value> values;
   Buffer<CachedLayer*> layers;
+  // [steps]: how many linear steps from this one on run in one call, because
+  // they read the same input; 0 where another step runs this one too.
+  Buffer<int> together;
   Buffer<StepTime> times;  // [steps], or none where nobody asked
   // Dense weights that other partitions seem to need, but do not read.
   Buffer<int> unread_weights;
@@ -63,8 +69,8 @@ struct Plan {
 
   // plan_shapes.cc: all values' dims; false after reporting.
   bool InferShapes(TfLiteContext* context);
-  // plan_memory.cc: layouts, the arena and the workspace; false without
-  // memory.
+  // plan_memory.cc: steps that run together, layouts, the arena and the
+  // workspace; false without memory.
   bool PlanMemory(int threads);
   // Of an input or output tensor, or in the arena; null for value -1 and for
   // values that nobody reads.

@@ -116,6 +116,27 @@ struct Builder {
     return sorted == steps.size;
   }
 
+  // Linear steps that read the same input follow each other: then they can run
+  // together.
+  void BringTogether() {
+    Step* steps = plan->steps.data;
+    for (size_t i = 0; i < plan->steps.size; ++i) {
+      size_t next = i + 1;
+      if (steps[i].kind != StepKind::kLinear) continue;
+      for (size_t j = next; j < plan->steps.size; ++j) {
+        if (steps[j].kind != StepKind::kLinear ||
+            steps[j].inputs[0] != steps[i].inputs[0]) {
+          continue;
+        }
+        const Step step = steps[j];
+        memmove(static_cast<void*>(steps + next + 1), steps + next,
+                (j - next) * sizeof(Step));
+        steps[next++] = step;
+      }
+      i = next - 1;
+    }
+  }
+
   bool FindOutputs(const Match& match, const TfLiteIntArray& tensors) {
     for (int i = 0; i < tensors.size; ++i) {
       const int tensor = tensors.data[i];
@@ -173,8 +194,10 @@ bool Plan::Build(TfLiteContext* context, const Match& match,
   Builder builder = {context, this, {}, {}, {}};
   const bool built = builder.TakeSteps(match, *params.nodes_to_replace) &&
                      builder.Sort() && layers.Resize(steps.size) &&
+                     together.Resize(steps.size) &&
                      builder.FindOutputs(match, *params.output_tensors);
   if (built) {
+    builder.BringTogether();
     builder.ShareStorage();
   } else {
     context->ReportError(context,
@@ -188,6 +211,7 @@ bool Plan::Build(TfLiteContext* context, const Match& match,
 void Plan::Free() {
   for (size_t i = 0; i < layers.size; ++i) ReleaseLayer(layers.data[i]);
   layers.Free();
+  together.Free();
   times.Free();
   steps.Free();
   values.Free();

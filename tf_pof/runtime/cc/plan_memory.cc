@@ -39,6 +39,32 @@ void FindLifetimes(Plan* plan) {
   }
 }
 
+// Linear steps next to each other that have the same input and kernel.
+void FindTogether(Plan* plan) {
+  const Step* steps = plan->steps.data;
+  int* together = plan->together.data;
+  const auto kernel = [&](size_t i) {
+    return TfPofFullyConnectedKernel(Get(plan->layers.data[i]));
+  };
+  size_t first = 0;
+  for (size_t i = 0; i < plan->steps.size; ++i) {
+    together[i] = 1;
+    if (steps[i].kind != StepKind::kLinear) continue;
+    if (i > first && steps[first].kind == StepKind::kLinear &&
+        first + together[first] == i && together[first] < kMaxTogether &&
+        steps[first].inputs[0] == steps[i].inputs[0] &&
+        steps[first].linear.num_inputs == steps[i].linear.num_inputs &&
+        plan->values.data[steps[i].outputs[0]].is_read &&
+        plan->values.data[steps[first].outputs[0]].is_read &&
+        strcmp(kernel(first), kernel(i)) == 0) {
+      ++together[first];
+      together[i] = 0;
+    } else {
+      first = i;
+    }
+  }
+}
+
 // Rows that one linear step makes and only another one reads may stay in
 // panels.
 void ChooseLayouts(Plan* plan) {
@@ -47,8 +73,10 @@ void ChooseLayouts(Plan* plan) {
     if (steps[i].kind != StepKind::kLinear) continue;
     const int output = steps[i].outputs[0];
     const int last = plan->values.data[output].last;
-    if (!InArena(*plan, output) || !PrefersPanels(plan->layers.data[i]) ||
-        last <= static_cast<int>(i) || steps[last].kind != StepKind::kLinear ||
+    // Steps that run together write the same layout.
+    if (plan->together.data[i] != 1 || !InArena(*plan, output) ||
+        !PrefersPanels(plan->layers.data[i]) || last <= static_cast<int>(i) ||
+        steps[last].kind != StepKind::kLinear ||
         steps[last].inputs[0] != output ||
         steps[last].linear.num_inputs != steps[i].linear.num_outputs ||
         !PrefersPanels(plan->layers.data[last])) {
@@ -130,8 +158,12 @@ size_t WorkspaceBytes(const Plan& plan, int threads) {
   for (size_t i = 0; i < plan.steps.size; ++i) {
     const Step& step = plan.steps.data[i];
     if (step.kind == StepKind::kLinear) {
-      most = Max(most, TfPofFullyConnectedWorkspace(Get(plan.layers.data[i]),
-                                                    threads));
+      const TfPofFullyConnected* layers[kMaxTogether];
+      for (int j = 0; j < plan.together.data[i]; ++j) {
+        layers[j] = Get(plan.layers.data[i + j]);
+      }
+      most = Max(most, TfPofFullyConnectedWorkspaceAll(
+                           layers, plan.together.data[i], threads));
     } else if (step.kind == StepKind::kAttention) {
       most =
           Max(most, TfPofAttentionWorkspace(&step.attention.heads,
@@ -144,6 +176,7 @@ size_t WorkspaceBytes(const Plan& plan, int threads) {
 }  // namespace
 
 bool Plan::PlanMemory(int threads) {
+  FindTogether(this);
   FindLifetimes(this);
   ChooseLayouts(this);
   FindSizes(this);

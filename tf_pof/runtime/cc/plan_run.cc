@@ -30,14 +30,22 @@ struct Runner {
     return times == nullptr ? nullptr : times + (&step - plan->steps.data);
   }
 
-  TfPofStatus Linear(const Step& step, const CachedLayer* layer) const {
+  TfPofStatus Linear(const Step& step) const {
+    const size_t first = &step - plan->steps.data;
+    const int count = plan->together.data[first];
+    if (count == 0) return kTfPofOk;  // has run already
     const Value& input = At(step.inputs[0]);
-    const Value& output = At(step.outputs[0]);
     const int tokens =
         static_cast<int>(input.elements / step.linear.num_inputs);
-    return TfPofFullyConnectedRun(
-        Get(layer), tokens, Data<int8_t>(step.inputs[0]), input.layout,
-        Data<void>(step.outputs[0]), output.layout, workspace, pool);
+    const TfPofFullyConnected* layers[kMaxTogether];
+    void* outputs[kMaxTogether];
+    for (int i = 0; i < count; ++i) {
+      layers[i] = Get(plan->layers.data[first + i]);
+      outputs[i] = Data<void>(plan->steps.data[first + i].outputs[0]);
+    }
+    return TfPofFullyConnectedRunAll(
+        layers, count, tokens, Data<int8_t>(step.inputs[0]), input.layout,
+        outputs, At(step.outputs[0]).layout, workspace, pool);
   }
 
   TfPofStatus Attention(const Step& step) const {
@@ -141,14 +149,14 @@ struct Runner {
     return kTfPofOk;
   }
 
-  TfPofStatus Run(const Step& step, const CachedLayer* layer) const {
+  TfPofStatus Run(const Step& step) const {
     void* first = Data<void>(step.outputs[0]);
     if (first == nullptr && Data<void>(step.outputs[1]) == nullptr) {
       return kTfPofOk;  // nobody reads it
     }
     switch (step.kind) {
       case StepKind::kLinear:
-        return Linear(step, layer);
+        return Linear(step);
       case StepKind::kAttention:
         return Attention(step);
       case StepKind::kLayerNorm:
@@ -176,12 +184,12 @@ struct Runner {
     return kTfPofInvalidArgument;
   }
 
-  TfPofStatus RunTimed(const Step& step, const CachedLayer* layer) const {
+  TfPofStatus RunTimed(const Step& step) const {
     StepTime* time = Time(step);
-    if (time == nullptr) return Run(step, layer);
+    if (time == nullptr) return Run(step);
     const int64_t waited = TfPofThreadPoolWaited(pool);
     const int64_t begin = Nanoseconds();
-    const TfPofStatus status = Run(step, layer);
+    const TfPofStatus status = Run(step);
     time->nanoseconds += Nanoseconds() - begin;
     time->waiting += TfPofThreadPoolWaited(pool) - waited;
     ++time->calls;
@@ -219,7 +227,7 @@ TfLiteStatus Plan::Invoke(TfLiteContext* context, TfPofThreadPool* pool) const {
                          times.data};
   for (size_t i = 0; i < steps.size; ++i) {
     const Step& step = steps.data[i];
-    const TfPofStatus status = runner.RunTimed(step, layers.data[i]);
+    const TfPofStatus status = runner.RunTimed(step);
     if (status == kTfPofOk) continue;
     if (status == kTfPofInvalidArgument && step.kind == StepKind::kEmbeddings) {
       return Fail(context, "a token, segment or position id is out of range.");

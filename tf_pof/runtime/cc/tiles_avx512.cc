@@ -312,8 +312,10 @@ size_t TilesAvx512Scratch(const void* packed) {
 void RunTilesAvx512(const void* packed, const Epilogue& epilogue,
                     const Task& task) {
   const auto& p = *static_cast<const Tiles*>(packed);
-  PrepareInput(static_cast<const int8_t*>(task.input), task.tokens, p.inputs,
-               task.scratch);
+  if (!task.prepared) {
+    PrepareInput(static_cast<const int8_t*>(task.input), task.tokens, p.inputs,
+                 task.scratch);
+  }
   if (task.tokens == 1) {
     RunTokens<1, 4>(p, epilogue, task);
   } else if (task.tokens == 2) {

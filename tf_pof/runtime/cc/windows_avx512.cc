@@ -302,7 +302,9 @@ __attribute__((noinline)) void RunTokens(const Windows& p,
   const int last = end < p.groups ? end : p.groups;
   alignas(64) __m512i narrow[(tokens + 3) / 4][4] = {};
   for (int tile = 0; tile < p.tiles; ++tile) {
-    Prepare(p, task, tokens, tile, block.inputs);
+    if (!task.prepared || p.tiles > 1) {
+      Prepare(p, task, tokens, tile, block.inputs);
+    }
     for (int group = first; group < last; ++group) {
       __m512i sums[tokens];
       int32_t* spill =

@@ -66,6 +66,69 @@ void TestThreads() {
   }
 }
 
+// Three layers of one input in one call.
+void TestTogether(const char* const kernels[3], int inputs, int tokens,
+                  const Kind& kind, TfPofThreadPool* pool) {
+  const int outputs[3] = {260, 48, 513};
+  Data data[3];
+  TfPofFullyConnected* layers[3];
+  void* results[3];
+  for (int i = 0; i < 3; ++i) {
+    data[i] = MakeData({inputs, outputs[i], tokens, 0.2, kRandom, 4, 0, true});
+    memcpy(data[i].input, data[0].input, inputs * tokens);
+    SetSums(&data[i]);
+    const TfPofFullyConnectedParams params = ParamsOf(data[i], kind);
+    CHECK(TfPofFullyConnectedCreate(&params, kernels[i], tokens, pool,
+                                    &layers[i]) == kTfPofOk,
+          "%s", kernels[i]);
+    results[i] = Allocate<int8_t>(TfPofPanelBytes(tokens, outputs[i]));
+  }
+  const int threads = TfPofThreadPoolThreads(pool);
+  auto* input = Allocate<int8_t>(TfPofPanelBytes(tokens, inputs));
+  auto* workspace =
+      Allocate<uint8_t>(TfPofFullyConnectedWorkspaceAll(layers, 3, threads));
+  TfPofToPanels(data[0].input, tokens, inputs, input);
+  CHECK(TfPofFullyConnectedRunAll(
+            layers, 3, tokens, kind.input == kTfPofRows ? data[0].input : input,
+            kind.input, results, kind.output, workspace, pool) == kTfPofOk,
+        "%s", kernels[0]);
+  for (int i = 0; i < 3; ++i) {
+    auto* rows = Allocate<int8_t>(tokens * outputs[i]);
+    memcpy(rows, results[i], tokens * outputs[i]);
+    if (kind.output == kTfPofPanels) {
+      TfPofFromPanels(static_cast<int8_t*>(results[i]), tokens, outputs[i],
+                      rows);
+    }
+    CheckOutput(data[i], kind, kernels[i], threads, rows);
+    free(rows);
+    free(results[i]);
+    TfPofFullyConnectedDelete(layers[i]);
+    FreeData(&data[i]);
+  }
+  free(input);
+  free(workspace);
+}
+
+void TestLayersOfOneInput() {
+  for (int threads : {1, 3}) {
+    TfPofThreadPool* pool =
+        threads == 1 ? nullptr : TfPofThreadPoolCreate(threads);
+    for (int i = 0; i < TfPofKernelCount(); ++i) {
+      const char* one = TfPofKernelName(i);
+      const char* other = TfPofKernelName(i > 0 ? i - 1 : i);
+      const char* const same[3] = {one, one, one};
+      const char* const mixed[3] = {one, other, one};
+      for (int tokens : {1, 70}) {
+        TestTogether(same, 200, tokens, kKinds[3], pool);
+        TestTogether(mixed, 1100, tokens, kKinds[4], pool);
+      }
+      TestTogether(same, 70, 20, kKinds[6], pool);
+      TestTogether(mixed, 70, 20, kKinds[7], pool);
+    }
+    TfPofThreadPoolDelete(pool);
+  }
+}
+
 void TestLargeValuesSaturate() {
   // Sums of 32,768 * 127 * 255 overflow float precision, not int32.
   Case c = {8000, 3, 2, 1.0, kRandom, -128, 1, false};
@@ -114,6 +177,7 @@ int main() {
   TestShapes();
   TestWeights();
   TestThreads();
+  TestLayersOfOneInput();
   TestLargeValuesSaturate();
   return 0;
 }

@@ -57,6 +57,21 @@ bool Present(const Case& c, Random* random, int n, int k) {
   return random->Bits() < c.density * 4294967295.0;
 }
 
+// Writes out what the input gives.
+void SetSums(Data* d) {
+  const Case& c = d->shape;
+  for (int m = 0; m < c.tokens; ++m) {
+    for (int n = 0; n < c.outputs; ++n) {
+      int64_t sum = c.bias ? d->bias[n] : 0;
+      for (int k = 0; k < c.inputs; ++k) {
+        sum += d->weights[n * c.inputs + k] *
+               (d->input[m * c.inputs + k] - c.zero_point);
+      }
+      d->sums[m * c.outputs + n] = static_cast<int32_t>(sum);
+    }
+  }
+}
+
 Data MakeData(const Case& c) {
   Random random = {static_cast<uint64_t>(c.inputs * 131 + c.outputs)};
   Data d;
@@ -84,16 +99,7 @@ Data MakeData(const Case& c) {
     d.table[i] = static_cast<int8_t>(random.Between(-128, 127));
   }
   d.sums = Allocate<int32_t>(static_cast<size_t>(c.tokens) * c.outputs);
-  for (int m = 0; m < c.tokens; ++m) {
-    for (int n = 0; n < c.outputs; ++n) {
-      int64_t sum = c.bias ? d.bias[n] : 0;
-      for (int k = 0; k < c.inputs; ++k) {
-        sum += d.weights[n * c.inputs + k] *
-               (d.input[m * c.inputs + k] - c.zero_point);
-      }
-      d.sums[m * c.outputs + n] = static_cast<int32_t>(sum);
-    }
-  }
+  SetSums(&d);
   return d;
 }
 
