@@ -44,6 +44,12 @@ THREADS = flags.DEFINE_integer(
 ROUNDS = flags.DEFINE_integer("rounds", 25, "Times that engines take turns.")
 PANELS = flags.DEFINE_bool("panels", False, "Panels in and out, not rows.")
 COMPILER = flags.DEFINE_string("compiler", "", "C++ compiler of the library.")
+BESIDE_COMPILER = flags.DEFINE_string(
+    "beside_compiler",
+    "",
+    "Another C++ compiler: its library and that of --compiler take turns, and "
+    "kernels' times are printed by --compiler's.",
+)
 
 
 def make_mask(rng, outputs: int, inputs: int, sparsity: float, pattern: str):
@@ -186,6 +192,31 @@ def compare_threads(lib, pool, names, shape, num_tokens, sparsity) -> str:
     return f"| {shape} | {num_tokens} | {sparsity:.0%} | " + " | ".join(cells)
 
 
+def compare_compilers(libs, names, shape, num_tokens, sparsity) -> str:
+    """A row of the table of kernels by one compiler and by another."""
+    inputs, outputs = (int(size) for size in shape.split("x"))
+    *layer, data = make_layer(
+        inputs, outputs, num_tokens, sparsity, PATTERN.value
+    )
+    kernels = {
+        (name, i): library.KernelLayer(lib, *layer, num_tokens, kernel=name)
+        for name in names
+        for i, lib in enumerate(libs)
+    }
+    for name in names:
+        if not np.array_equal(kernels[name, 0](data), kernels[name, 1](data)):
+            raise SystemExit(f"Compilers change what {name} gives.")
+    times = medians({key: kernel.run for key, kernel in kernels.items()})
+    for kernel in kernels.values():
+        kernel.close()
+    cells = [
+        f"{times[name, 0] * 1e6:.1f} us, "
+        f"{times[name, 1] / times[name, 0]:.2f}"
+        for name in names
+    ]
+    return f"| {shape} | {num_tokens} | {sparsity:.0%} | " + " | ".join(cells)
+
+
 def pinned_pool(lib, num_threads: int):
     """A pool whose threads keep off the caller's processor."""
     first, *others = sorted(os.sched_getaffinity(0))
@@ -213,7 +244,14 @@ def main(argv):
             *(name for name in lib.kernels() if not name.endswith("scalar")),
             "chosen",
         ]
-        if THREADS.value:
+        if BESIDE_COMPILER.value:
+            names = [name for name in names if name != "chosen"]
+            heading = f"1 thread, and the time of {BESIDE_COMPILER.value}"
+            other = library.build(f"{folder}/beside", BESIDE_COMPILER.value)
+            libs = lib, library.Library(other)
+            run = functools.partial(compare_compilers, libs, names)
+            columns = ["inputs x outputs", "tokens", "zeros"]
+        elif THREADS.value:
             heading = f"1 thread, and {THREADS.value} are faster by"
             pool = pinned_pool(lib, THREADS.value)
             run = functools.partial(compare_threads, lib, pool, names)

@@ -22,7 +22,10 @@ struct Sums {
   __m256i v[4];
 };
 
-TF_POF_INLINE uint32_t Index(uint64_t indices, int i) {
+// gcc masks what is shifted to the end unless it is told so.
+TF_POF_INLINE uint64_t Index(uint64_t indices, int i) {
+  if (i == 1) return static_cast<uint32_t>(indices) >> 16;
+  if (i == 3) return indices >> 48;
   return static_cast<uint16_t>(indices >> (16 * i));
 }
 
@@ -36,28 +39,35 @@ TF_POF_INLINE __m256i Broadcast(uint32_t value) {
 }
 
 struct Vnni {
-  TF_POF_INLINE void Dot(__m256i* sum, __m256i unsigned8, __m256i signed8) {
-    // Compilers know the instruction only for processors that all have it.
-    asm("%{vex%} vpdpbusd %2, %1, %0"
-        : "+x"(*sum)
-        : "x"(unsigned8), "x"(signed8));
-  }
-
+  // One statement: gcc 12 keeps too much in registers between single ones, and
+  // compilers know the dot product only for processors that all have it.
   TF_POF_INLINE void Quad(const uint8_t* panel, uint64_t indices,
                           uint32_t weights, Sums* sums) {
-    const __m256i a = LoadInput(panel, indices, 0);
-    const __m256i b = LoadInput(panel, indices, 1);
-    const __m256i c = LoadInput(panel, indices, 2);
-    const __m256i d = LoadInput(panel, indices, 3);
     const __m256i w = Broadcast(weights);
-    const __m256i low_ab = _mm256_unpacklo_epi8(a, b);
-    const __m256i low_cd = _mm256_unpacklo_epi8(c, d);
-    const __m256i high_ab = _mm256_unpackhi_epi8(a, b);
-    const __m256i high_cd = _mm256_unpackhi_epi8(c, d);
-    Dot(&sums->v[0], _mm256_unpacklo_epi16(low_ab, low_cd), w);
-    Dot(&sums->v[1], _mm256_unpackhi_epi16(low_ab, low_cd), w);
-    Dot(&sums->v[2], _mm256_unpacklo_epi16(high_ab, high_cd), w);
-    Dot(&sums->v[3], _mm256_unpackhi_epi16(high_ab, high_cd), w);
+    __m256i a, b, c, d, s, t;
+    asm volatile(
+        "vmovdqa (%[panel],%[i0],8), %[a]\n\t"
+        "vmovdqa (%[panel],%[i1],8), %[b]\n\t"
+        "vmovdqa (%[panel],%[i2],8), %[c]\n\t"
+        "vmovdqa (%[panel],%[i3],8), %[d]\n\t"
+        "vpunpcklbw %[b], %[a], %[t]\n\t"
+        "vpunpcklbw %[d], %[c], %[s]\n\t"
+        "vpunpckhbw %[b], %[a], %[a]\n\t"
+        "vpunpckhbw %[d], %[c], %[c]\n\t"
+        "vpunpcklwd %[s], %[t], %[b]\n\t"
+        "vpunpckhwd %[s], %[t], %[t]\n\t"
+        "vpunpcklwd %[c], %[a], %[d]\n\t"
+        "vpunpckhwd %[c], %[a], %[a]\n\t"
+        "%{vex%} vpdpbusd %[w], %[b], %[s0]\n\t"
+        "%{vex%} vpdpbusd %[w], %[t], %[s1]\n\t"
+        "%{vex%} vpdpbusd %[w], %[d], %[s2]\n\t"
+        "%{vex%} vpdpbusd %[w], %[a], %[s3]"
+        : [a] "=&x"(a), [b] "=&x"(b), [c] "=&x"(c), [d] "=&x"(d), [t] "=&x"(t),
+          [s] "=&x"(s), [s0] "+x"(sums->v[0]), [s1] "+x"(sums->v[1]),
+          [s2] "+x"(sums->v[2]), [s3] "+x"(sums->v[3])
+        : [panel] "r"(panel), [i0] "r"(Index(indices, 0)),
+          [i1] "r"(Index(indices, 1)), [i2] "r"(Index(indices, 2)),
+          [i3] "r"(Index(indices, 3)), [w] "x"(w));
   }
 };
 
@@ -169,6 +179,17 @@ TF_POF_INLINE void End(const Part& p, int output_in_unit, const Sums& sums) {
   }
 }
 
+// All quads of one of a pair's outputs. The sums' address is not taken here, or
+// gcc would store them at every step.
+template <typename Isa, int output>
+TF_POF_INLINE Sums RunQuads(const uint8_t* panel, const PairQuad* quad,
+                            const PairQuad* end, Sums sums) {
+  for (; quad != end; ++quad) {
+    Isa::Quad(panel, quad->indices[output], quad->weights[output], &sums);
+  }
+  return sums;
+}
+
 template <typename Isa>
 void RunPart(const Part& part) {
   const Interleaved& p = *part.packed;
@@ -179,17 +200,11 @@ void RunPart(const Part& part) {
        ++i) {
     const InterleaveGroup& group = p.groups.data[i];
     const PairQuad* end = quad + group.quads;
-    Sums sums = Begin(part, group.first);
-    for (const PairQuad* q = quad; q != end; ++q) {
-      Isa::Quad(part.panel, q->indices[0], q->weights[0], &sums);
-    }
-    End(part, group.first, sums);
+    End(part, group.first,
+        RunQuads<Isa, 0>(part.panel, quad, end, Begin(part, group.first)));
     if (group.second != kNoOutput) {
-      sums = Begin(part, group.second);
-      for (const PairQuad* q = quad; q != end; ++q) {
-        Isa::Quad(part.panel, q->indices[1], q->weights[1], &sums);
-      }
-      End(part, group.second, sums);
+      End(part, group.second,
+          RunQuads<Isa, 1>(part.panel, quad, end, Begin(part, group.second)));
     }
     quad = end;
   }
