@@ -11,7 +11,8 @@ namespace tf_pof {
 inline constexpr size_t kCacheLine = 64;
 
 // An array aligned to a cache line. Plain data: all bytes zero is the empty
-// array, copying copies the pointer, and its owner calls Free() once. Files
+// array, copying copies the pointer, and its owner calls Free() once. Without
+// capacity the memory is somebody else's and only read. Files
 // compiled for one instruction set only read `data`: see Min below.
 template <typename T>
 struct Buffer {
@@ -29,7 +30,7 @@ struct Buffer {
       void* larger = nullptr;
       if (posix_memalign(&larger, kCacheLine, bytes) != 0) return false;
       if (size > 0) memcpy(larger, data, size * sizeof(T));
-      free(data);
+      if (capacity > 0) free(data);
       data = static_cast<T*>(larger);
       capacity = bytes / sizeof(T);
     }
@@ -58,8 +59,15 @@ struct Buffer {
   }
   void CopyTo(T* to) const { CopyTo(to, 0, size); }
 
+  // Elements that outlive this array.
+  void Borrow(const T* elements, size_t count) {
+    Free();
+    data = const_cast<T*>(elements);
+    size = count;
+  }
+
   void Free() {
-    free(data);
+    if (capacity > 0) free(data);
     data = nullptr;
     size = capacity = 0;
   }

@@ -5,7 +5,7 @@
 //
 //   threads       1 to 256, default 1
 //   isa           "best" (default), or the best instructions that may be
-//                 used: avx512vnni, avxvnni, avx2, neondot, scalar
+//                 used: avx512vnni, avxvnni, avx2, neondot, neon, scalar
 //   verbose       0 or 1: to stderr, which nodes run here and which do not,
 //                 the kernel of each layer and why
 //   dry_run       0 or 1: look at the model and take nothing
@@ -13,6 +13,9 @@
 //                 by TfPofDelegateProfile() is printed to stderr at the end
 //   tokens        usual tokens of a call, for the choice of kernels; 128
 //   min_sparsity  share of zeros from which on dense tensors are worth it
+//   cache_dir     folder that packed weights are kept in, so that models load
+//                 faster the next time and processes share them; made if it
+//                 is not there, and may be emptied at any time
 //
 // Programs in C may link it. Interpreters must be deleted before it.
 #ifndef TF_POF_RUNTIME_CC_DELEGATE_H_

@@ -88,11 +88,15 @@ bool ParseOptions(const char* const* keys, const char* const* values,
     } else if (strcmp(key, "isa") == 0) {
       valid = ParseIsa(value, options->isa, sizeof(options->isa));
       wanted = "best, or a set of instructions that this processor has";
+    } else if (strcmp(key, "cache_dir") == 0) {
+      valid = strlen(value) < sizeof(options->cache_dir);
+      if (valid) strcpy(options->cache_dir, value);
+      wanted = "a path of at most 1023 characters";
     } else {
       snprintf(error, kMaxOptionError,
                "tf_pof: the delegate has no option \"%.64s\"; there are "
-               "threads, isa, verbose, dry_run, profile, tokens and "
-               "min_sparsity.",
+               "threads, isa, verbose, dry_run, profile, tokens, "
+               "min_sparsity and cache_dir.",
                key);
       return false;
     }

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "weights_file.h"
+
 namespace tf_pof {
 
 struct DelegateOptions {
@@ -14,6 +16,7 @@ struct DelegateOptions {
   int tokens;
   double min_sparsity;
   char isa[16];
+  char cache_dir[kMaxFolder];  // or empty
 };
 
 inline constexpr int kMaxOptionError = 256;

@@ -103,15 +103,16 @@ void ReportMatch(const Match& match, const DelegateOptions& options,
 }
 
 void ReportLayer(const char* name, const LinearParams& linear,
-                 const TfPofFullyConnected* layer, bool shared,
+                 const TfPofFullyConnected* layer, LayerOrigin origin,
                  const DelegateOptions& options) {
+  static const char* const origins[] = {"", ", shared", ", from cache_dir"};
   fprintf(stderr,
           "tf_pof: %s: %d x %d, %.1f %% zeros: %s, the cheapest kernel of isa "
           "%s for %d tokens; %zu bytes%s\n",
           name == nullptr ? "" : name, linear.num_outputs, linear.num_inputs,
           100 * linear.zeros(), TfPofFullyConnectedKernel(layer), options.isa,
           options.tokens, TfPofFullyConnectedBytes(layer),
-          shared ? ", shared" : "");
+          origins[static_cast<int>(origin)]);
 }
 
 }  // namespace tf_pof

@@ -4,6 +4,7 @@
 
 #include "delegate_options.h"
 #include "match.h"
+#include "weights_cache.h"
 
 namespace tf_pof {
 
@@ -14,9 +15,9 @@ const char* StepName(StepKind kind);
 void ReportMatch(const Match& match, const DelegateOptions& options,
                  int partitions);
 
-// The kernel of a layer, and why. `shared`: with earlier users of the weights.
+// The kernel of a layer, and why.
 void ReportLayer(const char* name, const LinearParams& linear,
-                 const TfPofFullyConnected* layer, bool shared,
+                 const TfPofFullyConnected* layer, LayerOrigin origin,
                  const DelegateOptions& options);
 
 }  // namespace tf_pof

@@ -2,6 +2,7 @@
 
 #include "buffer.h"
 #include "kernel.h"
+#include "stored.h"
 
 using tf_pof::Buffer;
 using tf_pof::CeilDiv;
@@ -257,30 +258,34 @@ bool FillEpilogue(const TfPofFullyConnectedParams& p,
 
 }  // namespace
 
-TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
-                                      const char* kernel, int32_t tokens,
-                                      TfPofThreadPool* pool,
-                                      TfPofFullyConnected** result) {
+TfPofStatus tf_pof::CreateLayer(const TfPofFullyConnectedParams& params,
+                                const char* kernel, int32_t tokens,
+                                TfPofThreadPool* pool,
+                                const StoredArrays* stored,
+                                TfPofFullyConnected** result) {
   *result = nullptr;
-  if (!Valid(*params) || tokens < 1) return kTfPofInvalidArgument;
+  if (!Valid(params) || tokens < 1) return kTfPofInvalidArgument;
   tf_pof::Isa isa;
-  if (!tf_pof::FindIsa(params->isa, &isa)) return kTfPofNoKernel;
+  if (!tf_pof::FindIsa(params.isa, &isa)) return kTfPofNoKernel;
   const Kernel* chosen = kernel == nullptr ? nullptr : FindKernel(kernel, isa);
   if (kernel != nullptr && chosen == nullptr) return kTfPofNoKernel;
+  if (stored != nullptr && (chosen == nullptr || chosen->list == nullptr)) {
+    return kTfPofInvalidArgument;
+  }
   auto* layer =
       static_cast<TfPofFullyConnected*>(calloc(1, sizeof(TfPofFullyConnected)));
   if (layer == nullptr) return kTfPofOutOfMemory;
-  layer->inputs = params->num_inputs;
-  layer->outputs = params->num_outputs;
-  layer->units = CeilDiv(params->num_outputs, kUnit);
-  layer->type = params->output_type;
-  layer->output_zero_point = params->output_zero_point;
+  layer->inputs = params.num_inputs;
+  layer->outputs = params.num_outputs;
+  layer->units = CeilDiv(params.num_outputs, kUnit);
+  layer->type = params.output_type;
+  layer->output_zero_point = params.output_zero_point;
   TfPofStatus status = kTfPofOutOfMemory;
-  if (FillEpilogue(*params, layer)) {
+  if (FillEpilogue(params, layer)) {
     const tf_pof::Layer source = {
-        params->num_inputs, params->num_outputs,      params->weights,
-        params->read_rows,  params->read_context,     params->bias,
-        layer->scales.data, params->input_zero_point, pool};
+        params.num_inputs, params.num_outputs,      params.weights,
+        params.read_rows,  params.read_context,     params.bias,
+        layer->scales.data, params.input_zero_point, pool, stored};
     status = chosen == nullptr
                  ? tf_pof::ChooseKernel(source, tokens, isa, &chosen)
                  : kTfPofOk;
@@ -293,6 +298,21 @@ TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
   }
   *result = layer;
   return kTfPofOk;
+}
+
+TfPofStatus TfPofFullyConnectedCreate(const TfPofFullyConnectedParams* params,
+                                      const char* kernel, int32_t tokens,
+                                      TfPofThreadPool* pool,
+                                      TfPofFullyConnected** result) {
+  return tf_pof::CreateLayer(*params, kernel, tokens, pool, nullptr, result);
+}
+
+bool tf_pof::ListArrays(const TfPofFullyConnected* layer,
+                        StoredArrays* arrays) {
+  *arrays = {};
+  if (layer->kernel->list == nullptr) return false;
+  layer->kernel->list(layer->packed, arrays);
+  return true;
 }
 
 void TfPofFullyConnectedDelete(TfPofFullyConnected* layer) {

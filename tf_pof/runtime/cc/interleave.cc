@@ -146,13 +146,6 @@ void WriteAligned(const TileRows& tile, int output, int place, uint8_t* to) {
   }
 }
 
-size_t QuadBytes(int rows, int columns) {
-  return columns == 4 ? sizeof(AlignedPair)
-         : rows == 1  ? sizeof(PairQuad)
-         : rows == 2  ? sizeof(BlockQuad<2>)
-                      : sizeof(BlockQuad<4>);
-}
-
 // A unit in all tiles.
 struct InterleavePart {
   Buffer<uint8_t> stream;
@@ -192,7 +185,7 @@ struct InterleavePart {
     size_t at = stream.size;
     size_t total = 0;
     for (int i = 0; i < count; i += step) total += blocks[i].quads;
-    if (!stream.Resize(at + total * QuadBytes(rows, columns))) return false;
+    if (!stream.Resize(at + total * InterleavedQuadBytes(rows, columns))) return false;
     List lists[2] = {};
     for (int i = 0; i < count; i += step) {
       const int quads = blocks[i].quads;
@@ -219,7 +212,7 @@ struct InterleavePart {
       } else {
         WriteBlock<4>(tile, lists[0], blocks[i].first, quads, to);
       }
-      at += quads * QuadBytes(rows, columns);
+      at += quads * InterleavedQuadBytes(rows, columns);
       if (!groups.Append(group)) return false;
     }
     return true;
@@ -282,7 +275,10 @@ TfPofStatus PackInterleaved(const Layer& layer, int rows, int columns,
   p->tile_inputs =
       CeilDiv(CeilDiv(layer.inputs, p->tiles), kMaskBits) * kMaskBits;
   TfPofStatus status = kTfPofOutOfMemory;
-  if (p->bias.Resize(layer.outputs)) {
+  if (layer.stored != nullptr) {
+    status = TakeInterleaved(*layer.stored, p) ? kTfPofOk
+                                               : kTfPofInvalidArgument;
+  } else if (p->bias.Resize(layer.outputs)) {
     status = PackUnits<InterleavePart>(layer, p);
   }
   if (status != kTfPofOk) {

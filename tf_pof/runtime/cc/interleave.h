@@ -71,11 +71,21 @@ TfPofStatus PackInterleaved(const Layer& layer, int rows, int columns,
                             int tile_inputs, int shift, void** packed);
 void FreeInterleaved(void* packed);
 size_t InterleavedBytes(const void* packed);
+// interleave_stored.cc: `packed` has its sizes and no arrays yet.
+void ListInterleaved(const void* packed, StoredArrays* arrays);
+bool TakeInterleaved(const StoredArrays& arrays, Interleaved* packed);
 // Kernels keep the sums of 64 tokens there between tiles, and before them the
 // interleaved quads of a tile for 1 x 4.
 size_t InterleavedScratch(const void* packed);
 static inline size_t AlignedBytes(const Interleaved& p) {
   return p.columns == 1 ? 0 : static_cast<size_t>(p.tile_inputs) * kPanelTokens;
+}
+
+static inline size_t InterleavedQuadBytes(int rows, int columns) {
+  return columns == 4 ? sizeof(AlignedPair)
+         : rows == 1  ? sizeof(PairQuad)
+         : rows == 2  ? sizeof(BlockQuad<2>)
+                      : sizeof(BlockQuad<4>);
 }
 
 // Quads of a block that has nonzeros in `count` inputs.

@@ -27,6 +27,8 @@ inline constexpr int kPanelFlip = 0;
 inline constexpr int kPanelFlip = 0x80;
 #endif
 
+struct StoredArrays;  // stored.h
+
 // The layer to pack. Valid only while packing. Weights are read through
 // ForEachUnit; see unit_rows.h.
 struct Layer {
@@ -39,6 +41,9 @@ struct Layer {
   const float* scales;  // [outputs], the epilogue's
   int input_zero_point;
   TfPofThreadPool* pool;
+  // Packed before, by the same kernel if nobody lies: to be checked and taken
+  // over in the place of weights. Or null.
+  const StoredArrays* stored;
 };
 
 // What becomes of the accumulators of output n.
@@ -87,6 +92,8 @@ struct Kernel {
   void (*run)(const void* packed, const Epilogue& epilogue, const Task& task);
   // Time of a call in cycles, roughly, before packing; see choose.h.
   double (*cost)(const Layer& layer, const WeightCounts& counts, int tokens);
+  // Lists the arrays of packed weights; null if `pack` takes none over.
+  void (*list)(const void* packed, StoredArrays* arrays);
 };
 
 // All kernels that were compiled, the oracle first.

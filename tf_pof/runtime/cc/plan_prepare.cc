@@ -12,7 +12,7 @@ struct Packing {
     LayerSource source;
     TfPofStatus status;
     const char* problem;
-    bool shared;
+    LayerOrigin origin;
   };
   Buffer<int> steps;  // those to pack
   Buffer<Layer> layers;
@@ -34,7 +34,7 @@ void PackLayer(void* context, int32_t i, int32_t thread) {
   layer.status =
       AcquireLayer(source, packing.pool,
                    &packing.plan->layers.data[packing.steps.data[i]],
-                   &layer.shared, &layer.problem);
+                   &layer.origin, &layer.problem);
   if (layer.status != kTfPofOk) return;
   const size_t dense =
       static_cast<size_t>(source.params.num_inputs) * source.params.num_outputs;
@@ -59,7 +59,7 @@ bool ReportPacking(TfLiteContext* context, const DelegateOptions& options,
     }
     if (options.verbose) {
       ReportLayer(name, linear, Get(packing.plan->layers.data[step]),
-                  layer.shared, options);
+                  layer.origin, options);
     }
   }
   return true;
@@ -78,7 +78,7 @@ bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
     }
     stored = packing.steps.Append(static_cast<int>(i)) &&
              packing.layers.Append({SourceOf(context, step.linear, options),
-                                    kTfPofOk, nullptr, false});
+                                    kTfPofOk, nullptr, LayerOrigin::kPacked});
   }
   const auto count = static_cast<int32_t>(packing.steps.size);
   if (!stored) {
@@ -178,6 +178,7 @@ LayerSource SourceOf(const TfLiteContext* context, const LinearParams& linear,
   p.table = linear.has_table ? linear.table : nullptr;
   p.isa = options.isa;
   source.tokens = options.tokens;
+  if (options.cache_dir[0] != '\0') source.cache_dir = options.cache_dir;
   return source;
 }
 

@@ -111,8 +111,11 @@ TfPofStatus PackTiles(const Layer& layer, int shift, bool pairs,
   tiles->pairs = pairs;
   const int groups = CeilDiv(layer.outputs, kTileOutputs);
   TfPofStatus status = kTfPofOutOfMemory;
-  if (tiles->bias.Resize(groups * kTileOutputs) &&
-      tiles->starts.Resize(groups + 1)) {
+  if (layer.stored != nullptr) {
+    status =
+        TakeTiles(*layer.stored, tiles) ? kTfPofOk : kTfPofInvalidArgument;
+  } else if (tiles->bias.Resize(groups * kTileOutputs) &&
+             tiles->starts.Resize(groups + 1)) {
     status = PackUnits<TilesPart>(layer, tiles);
   }
   if (status != kTfPofOk) {

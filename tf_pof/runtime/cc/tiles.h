@@ -29,6 +29,10 @@ TfPofStatus PackTiles(const Layer& layer, int shift, bool pairs, void** packed);
 void FreeTiles(void* packed);
 size_t TilesBytes(const void* packed);
 
+// tiles_stored.cc: `packed` has its sizes and no arrays yet.
+void ListTiles(const void* packed, StoredArrays* arrays);
+bool TakeTiles(const StoredArrays& arrays, Tiles* packed);
+
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_TILES_H_

@@ -10,16 +10,13 @@
 
 #include "buffer.h"
 #include "packed_weights.h"
+#include "weights_file.h"
 
 namespace tf_pof {
 
-struct Hash {
-  uint64_t low;
-  uint64_t high;
-};
-
 struct CachedLayer {
   Hash key;
+  MappedFile file;  // that `layer` is in, or none
   int users;
   bool packing;
   TfPofStatus status;
@@ -34,63 +31,18 @@ pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t packed_one = PTHREAD_COND_INITIALIZER;
 CachedLayer* layers = nullptr;  // guarded by `mutex`, as all in it
 
-// 64 x 64 to 128 bits, folded.
-uint64_t Mix(uint64_t a, uint64_t b) {
-  const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+Hash ProcessKey() {
+  Hash key = {};
+#if defined(__linux__)
+  const auto* random = reinterpret_cast<const void*>(getauxval(AT_RANDOM));
+  if (random != nullptr) memcpy(&key, random, sizeof(key));
+#endif
+  return key;
 }
 
-// Two hashes of the multiply-and-fold kind (as wyhash is), side by side.
-class Hasher {
- public:
-  Hasher() {
-    uint64_t key[2] = {};
-#if defined(__linux__)
-    const auto* random = reinterpret_cast<const void*>(getauxval(AT_RANDOM));
-    if (random != nullptr) memcpy(key, random, sizeof(key));
-#endif
-    // Digits of pi keep the keys from being zero.
-    a_ = key_a_ = Mix(key[0] ^ 0x243F6A8885A308D3, 0x13198A2E03707345);
-    b_ = key_b_ = Mix(key[1] ^ 0xA4093822299F31D1, 0x082EFA98EC4E6C89);
-  }
-
-  void Add(const void* bytes, size_t size) {
-    const auto* at = static_cast<const uint8_t*>(bytes);
-    uint64_t word[2];
-    size_t left = size;
-    for (; left >= sizeof(word); left -= sizeof(word)) {
-      memcpy(word, at, sizeof(word));
-      Add(word[0], word[1]);
-      at += sizeof(word);
-    }
-    word[0] = word[1] = 0;
-    if (left > 0) memcpy(word, at, left);
-    Add(word[0], word[1]);
-    Add(size, bytes == nullptr);
-  }
-
-  template <typename T>
-  void AddValue(const T& value) {
-    Add(&value, sizeof(value));
-  }
-
-  Hash Result() {
-    return {Mix(a_ ^ key_b_, 0x452821E638D01377),
-            Mix(b_ ^ key_a_, 0xBE5466CF34E90C6D)};
-  }
-
- private:
-  void Add(uint64_t x, uint64_t y) {
-    a_ = Mix(a_ ^ x, key_a_ ^ y);
-    b_ = Mix(b_ ^ y, key_b_ ^ x);
-  }
-
-  uint64_t key_a_, key_b_, a_, b_;
-};
-
-Hash HashOf(const LayerSource& source) {
+Hash HashOf(const LayerSource& source, const Hash& key) {
   const TfPofFullyConnectedParams& p = source.params;
-  Hasher hasher;
+  Hasher hasher(key);
   hasher.AddValue(p.num_inputs);
   hasher.AddValue(p.num_outputs);
   const size_t count = static_cast<size_t>(p.num_inputs) * p.num_outputs;
@@ -106,6 +58,10 @@ Hash HashOf(const LayerSource& source) {
   hasher.Add(p.table, p.table == nullptr ? 0 : 256);
   hasher.Add(p.isa, p.isa == nullptr ? 0 : strlen(p.isa));
   hasher.AddValue(source.tokens);
+  // Of all that it says, files of other processors are not taken for own ones.
+  hasher.Add(TfPofIsaName(0), strlen(TfPofIsaName(0)));
+  hasher.AddValue(sizeof(size_t));
+  hasher.AddValue(kStoredVersion);
   return hasher.Result();
 }
 
@@ -185,6 +141,28 @@ TfPofStatus PackFrom(const LayerSource& source, TfPofThreadPool* pool,
   return status;
 }
 
+// From its file if there is a folder for them that has it, else packed, and
+// then kept there.
+TfPofStatus ReadOrPack(const LayerSource& source, TfPofThreadPool* pool,
+                       MappedFile* file, TfPofFullyConnected** layer,
+                       const char** problem) {
+  Hash key;
+  const char* folder = source.cache_dir;
+  if (folder == nullptr || !OpenFolder(folder, &key)) {
+    return PackFrom(source, pool, layer, problem);
+  }
+  const Hash name = HashOf(source, key);
+  TfPofFullyConnectedParams params = source.params;
+  // Not called: it stands for weights that are not there.
+  if (params.weights == nullptr) params.read_rows = ReadPackedRows;
+  if (ReadLayer(folder, key, name, params, source.tokens, file, layer)) {
+    return kTfPofOk;
+  }
+  const TfPofStatus status = PackFrom(source, pool, layer, problem);
+  if (status == kTfPofOk) WriteLayer(folder, key, name, *layer);
+  return status;
+}
+
 // Takes the layer out of the list and frees it if it has no users. The mutex
 // must be held.
 void FreeUnused(CachedLayer* layer) {
@@ -193,24 +171,22 @@ void FreeUnused(CachedLayer* layer) {
   while (*at != layer) at = &(*at)->next;
   *at = layer->next;
   TfPofFullyConnectedDelete(layer->layer);
+  layer->file.Unmap();
   free(layer);
 }
 
 }  // namespace
 
 TfPofStatus AcquireLayer(const LayerSource& source, TfPofThreadPool* pool,
-                         CachedLayer** result, bool* shared,
+                         CachedLayer** result, LayerOrigin* origin,
                          const char** problem) {
   *result = nullptr;
   *problem = nullptr;
-  const Hash key = HashOf(source);
+  const Hash key = HashOf(source, ProcessKey());
   pthread_mutex_lock(&mutex);
   CachedLayer* layer = layers;
-  while (layer != nullptr &&
-         (layer->key.low != key.low || layer->key.high != key.high)) {
-    layer = layer->next;
-  }
-  *shared = layer != nullptr;
+  while (layer != nullptr && !(layer->key == key)) layer = layer->next;
+  *origin = layer != nullptr ? LayerOrigin::kShared : LayerOrigin::kPacked;
   if (layer != nullptr) {
     ++layer->users;
     while (layer->packing) pthread_cond_wait(&packed_one, &mutex);
@@ -226,11 +202,14 @@ TfPofStatus AcquireLayer(const LayerSource& source, TfPofThreadPool* pool,
     layer->next = layers;
     layers = layer;
     pthread_mutex_unlock(&mutex);
-    TfPofFullyConnected* packed = nullptr;
+    TfPofFullyConnected* made = nullptr;
     const char* found = nullptr;
-    const TfPofStatus status = PackFrom(source, pool, &packed, &found);
+    MappedFile file = {};
+    const TfPofStatus status = ReadOrPack(source, pool, &file, &made, &found);
+    if (file.bytes != nullptr) *origin = LayerOrigin::kFile;
     pthread_mutex_lock(&mutex);
-    layer->layer = packed;
+    layer->layer = made;
+    layer->file = file;
     layer->status = status;
     layer->problem = found;
     layer->packing = false;

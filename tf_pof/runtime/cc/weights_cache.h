@@ -3,7 +3,8 @@
 //
 // A layer is found by a hash of all it was made of, 128 bits with a key of the
 // process, so that no file can be made to collide with another. It lives until
-// the last user releases it.
+// the last user releases it. If the source has a folder, layers are kept in
+// files there too; see weights_file.h.
 #ifndef TF_POF_RUNTIME_CC_WEIGHTS_CACHE_H_
 #define TF_POF_RUNTIME_CC_WEIGHTS_CACHE_H_
 
@@ -18,15 +19,18 @@ struct LayerSource {
   const void* packed;
   size_t packed_bytes;
   int tokens;
+  const char* cache_dir;  // of files of packed layers, or null
 };
+
+enum class LayerOrigin { kPacked, kShared, kFile };
 
 struct CachedLayer;
 
-// Returns the layer, packing it if nobody did; `*shared` says whether somebody
-// had. After an error, `*problem` may be what is wrong with packed bytes, a
+// Returns the layer, packing it if nobody did; `*origin` says where it is from.
+// After an error, `*problem` may be what is wrong with packed bytes, a
 // sentence that lives forever.
 TfPofStatus AcquireLayer(const LayerSource& source, TfPofThreadPool* pool,
-                         CachedLayer** layer, bool* shared,
+                         CachedLayer** layer, LayerOrigin* origin,
                          const char** problem);
 void ReleaseLayer(CachedLayer* layer);  // null is fine
 const TfPofFullyConnected* Get(const CachedLayer* layer);

@@ -305,10 +305,14 @@ TfPofStatus PackWindows(const Layer& layer, void** packed) {
   p->tiles = windows <= kMaxWindows ? 1 : CeilDiv(windows, kTileWindows);
   p->windows = CeilDiv(windows, p->tiles);
   TfPofStatus status = kTfPofOutOfMemory;
-  if (p->lane_bytes.Resize(CeilDiv(layer.outputs, 64) * 64) &&
-      p->bias.Resize(p->groups * kLanes) &&
-      p->scales.Resize(p->groups * kLanes) &&
-      p->first_step.Resize(static_cast<size_t>(p->tiles) * p->groups + 1)) {
+  if (layer.stored != nullptr) {
+    status =
+        TakeWindows(*layer.stored, p) ? kTfPofOk : kTfPofInvalidArgument;
+  } else if (p->lane_bytes.Resize(CeilDiv(layer.outputs, 64) * 64) &&
+             p->bias.Resize(p->groups * kLanes) &&
+             p->scales.Resize(p->groups * kLanes) &&
+             p->first_step.Resize(static_cast<size_t>(p->tiles) * p->groups +
+                                  1)) {
     status = PackUnits<WindowsPart>(layer, p);
   }
   if (status != kTfPofOk) {

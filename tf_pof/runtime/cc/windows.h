@@ -59,6 +59,10 @@ TfPofStatus PackWindows(const Layer& layer, void** packed);
 void FreeWindows(void* packed);
 size_t WindowsBytes(const void* packed);
 
+// windows_stored.cc: `packed` has its sizes and no arrays yet.
+void ListWindows(const void* packed, StoredArrays* arrays);
+bool TakeWindows(const StoredArrays& arrays, Windows* packed);
+
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_WINDOWS_H_

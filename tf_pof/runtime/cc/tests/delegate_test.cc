@@ -1,5 +1,6 @@
 // The parts of the delegate that no model shows: the cache of packed layers,
 // options, and what is done with the pages of files.
+#include <dirent.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -73,10 +74,11 @@ LayerSource PackedSource(const Weights& weights) {
 
 CachedLayer* Acquire(const LayerSource& source, bool expect_shared) {
   CachedLayer* layer;
-  bool shared;
+  LayerOrigin origin;
   const char* problem;
-  CHECK(AcquireLayer(source, nullptr, &layer, &shared, &problem) == kTfPofOk,
+  CHECK(AcquireLayer(source, nullptr, &layer, &origin, &problem) == kTfPofOk,
         "%s", problem == nullptr ? "" : problem);
+  const bool shared = origin == LayerOrigin::kShared;
   CHECK(shared == expect_shared, "%d", shared);
   return layer;
 }
@@ -110,7 +112,7 @@ void TestThreadsPackOnce() {
   struct User {
     pthread_t thread;
     CachedLayer* layer;
-    bool shared;
+    LayerOrigin origin;
   };
   User users[8] = {};
   for (User& user : users) {
@@ -120,7 +122,7 @@ void TestThreadsPackOnce() {
           auto* mine = static_cast<User*>(pointer);
           const char* problem;
           AcquireLayer(DenseSource(weights), nullptr, &mine->layer,
-                       &mine->shared, &problem);
+                       &mine->origin, &problem);
           return nullptr;
         },
         &user);
@@ -129,7 +131,7 @@ void TestThreadsPackOnce() {
   for (User& user : users) {
     pthread_join(user.thread, nullptr);
     CHECK(user.layer != nullptr && user.layer == users[0].layer, "not shared");
-    packed += !user.shared;
+    packed += user.origin == LayerOrigin::kPacked;
   }
   CHECK(packed == 1, "packed %d times", packed);
   for (User& user : users) ReleaseLayer(user.layer);
@@ -162,14 +164,50 @@ void TestPackedEqualsDense() {
   }
 }
 
+void TestFolderKeepsLayers() {
+  char folder[] = "/tmp/tf_pof_delegate_test_XXXXXX";
+  CHECK(mkdtemp(folder) != nullptr, "no temporary folder");
+  static Weights weights;
+  Fill(&weights, 32);
+  CachedLayer* reference = Acquire(DenseSource(weights), false);
+  int8_t expected[kOutputs];
+  Run(reference, expected);
+  ReleaseLayer(reference);
+  for (LayerSource source : {DenseSource(weights), PackedSource(weights)}) {
+    source.cache_dir = folder;
+    for (const bool kept : {false, true}) {
+      CachedLayer* layer;
+      LayerOrigin origin;
+      const char* problem;
+      CHECK(AcquireLayer(source, nullptr, &layer, &origin, &problem) ==
+                kTfPofOk,
+            "%d", kept);
+      // Plain C's are not for files.
+      const bool found = kept && TfPofKernelCount() > 2;
+      CHECK(origin == (found ? LayerOrigin::kFile : LayerOrigin::kPacked),
+            "%d", kept);
+      int8_t output[kOutputs];
+      Run(layer, output);
+      CHECK(memcmp(expected, output, kOutputs) == 0, "%d", kept);
+      ReleaseLayer(layer);
+    }
+  }
+  DIR* listed = opendir(folder);
+  while (const dirent* entry = readdir(listed)) {
+    unlinkat(dirfd(listed), entry->d_name, 0);
+  }
+  closedir(listed);
+  CHECK(rmdir(folder) == 0, "%s", folder);
+}
+
 void TestCorruptPackedWeightsAreToldOf() {
   static Weights weights;
   Fill(&weights, 32);
   const auto problem_of = [](const LayerSource& source) {
     CachedLayer* layer;
-    bool shared;
+    LayerOrigin origin;
     const char* problem;
-    CHECK(AcquireLayer(source, nullptr, &layer, &shared, &problem) ==
+    CHECK(AcquireLayer(source, nullptr, &layer, &origin, &problem) ==
                   kTfPofInvalidArgument &&
               layer == nullptr && problem != nullptr,
           "taken");
@@ -246,7 +284,8 @@ void TestOptions() {
   const char* bad[][2] = {{"threads", "257"},    {"threads", ""},
                           {"tokens", "12x"},     {"isa", "nothing"},
                           {"isa", long_name},    {long_name, "1"},
-                          {"min_sparsity", "2"}, {"dry_run", "2"}};
+                          {"min_sparsity", "2"}, {"dry_run", "2"},
+                          {"cache_dir", long_name}};
   for (const auto& pair : bad) {
     CHECK(!Parse({pair[0], pair[1]}, &options, error), "%s", pair[0]);
     CHECK(strncmp(error, "tf_pof: ", 8) == 0 && strlen(error) > 20, "%s",
@@ -262,6 +301,7 @@ int main() {
   tf_pof::TestEqualLayersAreShared();
   tf_pof::TestThreadsPackOnce();
   tf_pof::TestPackedEqualsDense();
+  tf_pof::TestFolderKeepsLayers();
   tf_pof::TestCorruptPackedWeightsAreToldOf();
   tf_pof::TestOnlyFilesLosePages();
   tf_pof::TestOptions();

@@ -202,8 +202,9 @@ TfPofFullyConnectedParams ParamsOf(const Data& d, const Kind& kind) {
   return params;
 }
 
-void TestKind(const Data& d, const Kind& kind, const char* kernel,
-              TfPofThreadPool* pool, bool through_rows = false) {
+[[maybe_unused]] void TestKind(const Data& d, const Kind& kind,
+                              const char* kernel, TfPofThreadPool* pool,
+                              bool through_rows = false) {
   const Case& c = d.shape;
   TfPofFullyConnectedParams params = ParamsOf(d, kind);
   Source source = {&d, -1};
