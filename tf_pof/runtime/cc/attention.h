@@ -9,12 +9,12 @@ namespace tf_pof {
 
 // Plain sizes and offsets in bytes, all multiples of a cache line.
 struct AttentionScratch {
-  int keys;      // the sequence rounded up to a vector of 16
+  int keys;      // the sequence rounded up to two vectors of 16
   int depth;     // the head size rounded up to a group of 4
   int channels;  // the head size rounded up to a vector
 
   size_t key_tile;     // [depth / 4][keys][4] int8, [depth / 2][keys][2] int16
-  size_t value_tile;   // [keys / 2][channels][2] int16
+  size_t value_tile;   // [keys / 2][channels][2] int16: keys k and k + 16
   size_t corrections;  // [keys] int32, to be added to the scores
   size_t mask;         // [keys] float32, -infinity after the sequence
   size_t queries;      // [kQueryRows][depth] int8 or int16
@@ -26,7 +26,7 @@ struct AttentionScratch {
 
 static inline AttentionScratch PlanAttention(int sequence, int head_size) {
   AttentionScratch plan;
-  plan.keys = CeilDiv(sequence, 16) * 16;
+  plan.keys = CeilDiv(sequence, 32) * 32;
   plan.depth = CeilDiv(head_size, 4) * 4;
   plan.channels = CeilDiv(head_size, 16) * 16;
   const size_t keys = plan.keys, depth = plan.depth, channels = plan.channels;

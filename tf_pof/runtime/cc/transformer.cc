@@ -50,7 +50,7 @@ bool IsValid(const TfPofAttentionParams* params, int32_t batch,
   // So that no score overflows whatever its mask.
   const float scale =
       params->query.scale * params->key.scale * params->score_scale;
-  return fabsf(scale) < 1e25f &&
+  return fabsf(scale) < 1e20f &&
          isfinite(params->value.scale / params->output.scale);
 }
 

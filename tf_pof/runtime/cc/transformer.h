@@ -50,7 +50,7 @@ size_t TfPofAttentionWorkspace(const TfPofAttentionParams* params,
 // exp(score - highest score) in steps of 2^-15, divided by their sum.
 //
 // `mask` [batch, sequence] is added to the scores of each key, or is NULL; it
-// is clamped to +-1e38, so that keys masked by -infinity count equally if all
+// is clamped to +-1e33, so that keys masked by -infinity count equally if all
 // are. `workspace` belongs to this call while it runs and needs no alignment.
 TfPofStatus TfPofAttentionRun(const TfPofAttentionParams* params, int32_t batch,
                               int32_t sequence, const int8_t* query,

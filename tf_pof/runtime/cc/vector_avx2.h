@@ -19,6 +19,9 @@ struct Vector {
   struct Int {
     __m256i low, high;
   };
+  struct Short {
+    __m256i low, high;
+  };
 
   TF_POF_INLINE __m256i LoadBits(const void* from) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));
@@ -64,8 +67,9 @@ struct Vector {
                      _mm_packs_epi16(_mm256_castsi256_si128(words),
                                      _mm256_extracti128_si256(words, 1)));
   }
-  TF_POF_INLINE void StoreInt16(int16_t* to, Int x) {
-    StoreBits(to, ToInt16(x));
+  TF_POF_INLINE void StoreShort(int16_t* to, Short x) {
+    StoreBits(to, x.low);
+    StoreBits(to + 16, x.high);
   }
   TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
     const __m128i x = LoadHalfBits(a), y = LoadHalfBits(b);
@@ -101,13 +105,55 @@ struct Vector {
   TF_POF_INLINE Int Round(Float x) {
     return {_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high)};
   }
-  TF_POF_INLINE __m256 ScaleByPower(__m256 x, __m256 power) {
-    return _mm256_castsi256_ps(
-        _mm256_add_epi32(_mm256_castps_si256(x),
-                         _mm256_slli_epi32(_mm256_castps_si256(power), 23)));
+  TF_POF_INLINE Int ToFixed(Float x) { return Round(x); }
+  TF_POF_INLINE Int MulInt(Int a, Int b) {
+    return {_mm256_mullo_epi32(a.low, b.low),
+            _mm256_mullo_epi32(a.high, b.high)};
   }
-  TF_POF_INLINE Float ScaleByPower(Float x, Float power) {
-    return {ScaleByPower(x.low, power.low), ScaleByPower(x.high, power.high)};
+
+  TF_POF_INLINE Short SetShort(uint16_t x) {
+    const __m256i v = _mm256_set1_epi16(static_cast<int16_t>(x));
+    return {v, v};
+  }
+  TF_POF_INLINE __m256i LowHalves(__m256i a, __m256i b) {
+    return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xAA);
+  }
+  TF_POF_INLINE Short LowHalves(Int a, Int b) {
+    return {LowHalves(a.low, b.low), LowHalves(a.high, b.high)};
+  }
+  TF_POF_INLINE __m256i HighHalves(__m256i a, __m256i b) {
+    return _mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xAA);
+  }
+  TF_POF_INLINE Short HighHalves(Int a, Int b) {
+    return {HighHalves(a.low, b.low), HighHalves(a.high, b.high)};
+  }
+  TF_POF_INLINE Short SubShort(Short a, Short b) {
+    return {_mm256_sub_epi16(a.low, b.low), _mm256_sub_epi16(a.high, b.high)};
+  }
+  TF_POF_INLINE Short MulHigh(Short a, Short b) {
+    return {_mm256_mulhi_epu16(a.low, b.low),
+            _mm256_mulhi_epu16(a.high, b.high)};
+  }
+  // Shifts 32 bits: those of 16 are AVX512's.
+  TF_POF_INLINE __m256i ShiftRight(__m256i x, __m256i counts) {
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i low =
+        _mm256_srlv_epi32(_mm256_blend_epi16(x, zero, 0xAA),
+                          _mm256_blend_epi16(counts, zero, 0xAA));
+    const __m256i high = _mm256_srlv_epi32(x, _mm256_srli_epi32(counts, 16));
+    return _mm256_blend_epi16(low, high, 0xAA);
+  }
+  TF_POF_INLINE Short ShiftRight(Short x, Short counts) {
+    return {ShiftRight(x.low, counts.low), ShiftRight(x.high, counts.high)};
+  }
+  TF_POF_INLINE Short Halve(Short x) {
+    const __m256i zero = _mm256_setzero_si256();
+    return {_mm256_avg_epu16(x.low, zero), _mm256_avg_epu16(x.high, zero)};
+  }
+  TF_POF_INLINE Int AddPairs(Int sums, Short x) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_add_epi32(sums.low, _mm256_madd_epi16(x.low, ones)),
+            _mm256_add_epi32(sums.high, _mm256_madd_epi16(x.high, ones))};
   }
 
   TF_POF_INLINE float Sum(Float x) {
@@ -134,8 +180,8 @@ struct Vector {
 
   // 12 registers of sums, 2 of `own` and one of `shared`.
   struct Product {
-    static constexpr int kRows = 6;
     static constexpr int kVectors = 1;
+    static constexpr int Rows(int) { return 6; }
     using Sums = Int;
     using Shared = __m256i;
     using Own = Int;
@@ -157,6 +203,12 @@ struct Vector {
     using OwnElement = int16_t;
     static constexpr int kSize = 2;
     TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
+    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int zero_point,
+                                int16_t* to) {
+      for (int d = 0; d < size; ++d) {
+        to[d] = static_cast<int16_t>(row[d] - zero_point);
+      }
+    }
     TF_POF_INLINE void Dot(Shared a, __m256i b, __m256i* sums) {
 #if defined(__AVXVNNI__)
       *sums = _mm256_dpwssd_avx_epi32(*sums, a, b);
@@ -177,6 +229,11 @@ struct Vector {
     using OwnElement = int8_t;
     static constexpr int kSize = 4;
     TF_POF_INLINE int Shift(int) { return 128; }
+    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int, uint8_t* to) {
+      for (int d = 0; d < size; ++d) {
+        to[d] = static_cast<uint8_t>(row[d] ^ 0x80);
+      }
+    }
     TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
       sums->low = _mm256_dpbusd_avx_epi32(sums->low, a, b.low);
       sums->high = _mm256_dpbusd_avx_epi32(sums->high, a, b.high);

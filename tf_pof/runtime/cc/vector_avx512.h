@@ -6,7 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TF_POF_INLINE static inline __attribute__((always_inline))
+#include "buffer.h"
+#include "transpose_avx512.h"
 
 namespace tf_pof {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 struct Vector {
   using Float = __m512;
   using Int = __m512i;
+  using Short = __m512i;
 
   TF_POF_INLINE Float Set(float x) { return _mm512_set1_ps(x); }
   TF_POF_INLINE Int SetInt(int32_t x) { return _mm512_set1_epi32(x); }
@@ -32,9 +34,8 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, Int x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(x));
   }
-  TF_POF_INLINE void StoreInt16(int16_t* to, Int x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                        _mm512_cvtepi32_epi16(x));
+  TF_POF_INLINE void StoreShort(int16_t* to, Short x) {
+    _mm512_storeu_si512(to, x);
   }
   TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
     const Int pairs = _mm512_mask_blend_epi16(
@@ -53,10 +54,32 @@ struct Vector {
   TF_POF_INLINE Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
   TF_POF_INLINE Float ToFloat(Int x) { return _mm512_cvtepi32_ps(x); }
   TF_POF_INLINE Int Round(Float x) { return _mm512_cvtps_epi32(x); }
-  TF_POF_INLINE Float ScaleByPower(Float x, Float power) {
-    return _mm512_castsi512_ps(
-        _mm512_add_epi32(_mm512_castps_si512(x),
-                         _mm512_slli_epi32(_mm512_castps_si512(power), 23)));
+  TF_POF_INLINE Int ToFixed(Float x) { return _mm512_cvtps_epi32(x); }
+  TF_POF_INLINE Int MulInt(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
+
+  TF_POF_INLINE Short SetShort(uint16_t x) {
+    return _mm512_set1_epi16(static_cast<int16_t>(x));
+  }
+  TF_POF_INLINE Short LowHalves(Int a, Int b) {
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, a, _mm512_slli_epi32(b, 16));
+  }
+  TF_POF_INLINE Short HighHalves(Int a, Int b) {
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(a, 16), b);
+  }
+  TF_POF_INLINE Short SubShort(Short a, Short b) {
+    return _mm512_sub_epi16(a, b);
+  }
+  TF_POF_INLINE Short MulHigh(Short a, Short b) {
+    return _mm512_mulhi_epu16(a, b);
+  }
+  TF_POF_INLINE Short ShiftRight(Short x, Short counts) {
+    return _mm512_srlv_epi16(x, counts);
+  }
+  TF_POF_INLINE Short Halve(Short x) {
+    return _mm512_avg_epu16(x, _mm512_setzero_si512());
+  }
+  TF_POF_INLINE Int AddPairs(Int sums, Short x) {
+    return _mm512_dpwssd_epi32(sums, x, _mm512_set1_epi16(1));
   }
 
   TF_POF_INLINE float Sum(Float x) {
@@ -70,10 +93,57 @@ struct Vector {
   TF_POF_INLINE float Highest(Float x) { return _mm512_reduce_max_ps(x); }
   TF_POF_INLINE int32_t SumInt(Int x) { return _mm512_reduce_add_epi32(x); }
 
+  // Groups of 4 channels of 16 keys become vectors, `row_size` bytes apart.
+  // Takes heads of 32 and 64 channels; returns how many keys were packed.
+#define TF_POF_PACKS_KEYS
+  TF_POF_INLINE int PackKeys(const int8_t* from, size_t stride, int sequence,
+                             int head_size, int keys, int8_t* to,
+                             size_t row_size) {
+    if (head_size == 64) {
+      for (int k = 0; k < keys; k += 16, to += 64) {
+        Int r[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) {
+          r[i] = _mm512_loadu_si512(from +
+                                    tf_pof::Min(k + i, sequence - 1) * stride);
+        }
+        Transpose32(r);
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; ++g) {
+          _mm512_storeu_si512(to + g * row_size, r[g]);
+        }
+      }
+      return keys;
+    }
+    if (head_size != 32) return 0;
+    const auto load = [=](int k) __attribute__((always_inline)) {
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(
+          from + tf_pof::Min(k, sequence - 1) * stride));
+    };
+    // The scratch memory has room for two vectors.
+    for (int k = 0; k < keys; k += 32, to += 128) {
+      Int r[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(load(k + i)),
+                                  load(k + i + 16), 1);
+      }
+      Transpose32(r);
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g) {
+        _mm512_storeu_si512(to + g * row_size, r[g]);
+        _mm512_storeu_si512(to + g * row_size + 64, r[8 + g]);
+      }
+    }
+    return keys;
+  }
+
   // gcc 12 copies and spills sums unless the instructions are given.
   struct Product {
-    static constexpr int kRows = 6;
     static constexpr int kVectors = 4;
+    static constexpr int Rows(int vectors) {
+      return vectors == 1 ? 12 : vectors == 2 ? 6 : 4;
+    }
     using Sums = Int;
     using Shared = Int;
     using Own = Int;
@@ -110,6 +180,19 @@ struct Vector {
     using OwnElement = int8_t;
     static constexpr int kSize = 4;
     TF_POF_INLINE int Shift(int) { return 128; }
+    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int, uint8_t* to) {
+      const Int sign = _mm512_set1_epi8(-128);
+      int d = 0;
+      for (; d + 64 <= size; d += 64) {
+        _mm512_storeu_si512(
+            to + d, _mm512_xor_si512(_mm512_loadu_si512(row + d), sign));
+      }
+      if (d == size) return;
+      const __mmask64 left = ~__mmask64{0} >> (64 - (size - d));
+      _mm512_mask_storeu_epi8(
+          to + d, left,
+          _mm512_xor_si512(_mm512_maskz_loadu_epi8(left, row + d), sign));
+    }
     TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
       asm volatile("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(a), "v"(b));
     }

@@ -19,6 +19,9 @@ struct Vector {
   struct Int {
     int32x4_t v[4];
   };
+  struct Short {
+    uint16x8_t v[4];
+  };
 
   TF_POF_INLINE Float Set(float x) {
     const float32x4_t v = vdupq_n_f32(x);
@@ -57,9 +60,10 @@ struct Vector {
     const int16x8_t high = ToInt16(x.v[2], x.v[3]);
     vst1q_s8(to, vmovn_high_s16(vmovn_s16(low), high));
   }
-  TF_POF_INLINE void StoreInt16(int16_t* to, const Int& x) {
-    vst1q_s16(to, ToInt16(x.v[0], x.v[1]));
-    vst1q_s16(to + 8, ToInt16(x.v[2], x.v[3]));
+  TF_POF_INLINE void StoreShort(int16_t* to, const Short& x) {
+    for (int i = 0; i < 4; ++i) {
+      vst1q_s16(to + 8 * i, vreinterpretq_s16_u16(x.v[i]));
+    }
   }
   TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
     const int8x16_t x = vld1q_s8(a), y = vld1q_s8(b);
@@ -108,14 +112,64 @@ struct Vector {
     for (int i = 0; i < 4; ++i) y.v[i] = vcvtnq_s32_f32(x.v[i]);
     return y;
   }
-  TF_POF_INLINE Float ScaleByPower(Float x, const Float& power) {
+  // Saturates.
+  TF_POF_INLINE Int ToFixed(const Float& x) { return Round(x); }
+  TF_POF_INLINE Int MulInt(Int a, const Int& b) {
+    for (int i = 0; i < 4; ++i) a.v[i] = vmulq_s32(a.v[i], b.v[i]);
+    return a;
+  }
+
+  TF_POF_INLINE Short SetShort(uint16_t x) {
+    const uint16x8_t v = vdupq_n_u16(x);
+    return {{v, v, v, v}};
+  }
+  TF_POF_INLINE Short LowHalves(const Int& a, const Int& b) {
+    Short x;
     for (int i = 0; i < 4; ++i) {
-      const int32x4_t shift =
-          vshlq_n_s32(vreinterpretq_s32_f32(power.v[i]), 23);
-      x.v[i] = vreinterpretq_f32_s32(
-          vaddq_s32(vreinterpretq_s32_f32(x.v[i]), shift));
+      x.v[i] = vreinterpretq_u16_s32(vsliq_n_s32(a.v[i], b.v[i], 16));
     }
     return x;
+  }
+  TF_POF_INLINE Short HighHalves(const Int& a, const Int& b) {
+    Short x;
+    for (int i = 0; i < 4; ++i) {
+      x.v[i] = vreinterpretq_u16_s32(vsriq_n_s32(b.v[i], a.v[i], 16));
+    }
+    return x;
+  }
+  TF_POF_INLINE Short SubShort(Short a, const Short& b) {
+    for (int i = 0; i < 4; ++i) a.v[i] = vsubq_u16(a.v[i], b.v[i]);
+    return a;
+  }
+  TF_POF_INLINE Short MulHigh(Short a, const Short& b) {
+    for (int i = 0; i < 4; ++i) {
+      const uint32x4_t low =
+          vmull_u16(vget_low_u16(a.v[i]), vget_low_u16(b.v[i]));
+      const uint32x4_t high = vmull_high_u16(a.v[i], b.v[i]);
+      a.v[i] =
+          vuzp2q_u16(vreinterpretq_u16_u32(low), vreinterpretq_u16_u32(high));
+    }
+    return a;
+  }
+  TF_POF_INLINE Short ShiftRight(Short x, const Short& counts) {
+    // Neon looks at 8 bits of a count, where 16 clears all.
+    const uint16x8_t most = vdupq_n_u16(16);
+    for (int i = 0; i < 4; ++i) {
+      const int16x8_t left =
+          vnegq_s16(vreinterpretq_s16_u16(vminq_u16(counts.v[i], most)));
+      x.v[i] = vshlq_u16(x.v[i], left);
+    }
+    return x;
+  }
+  TF_POF_INLINE Short Halve(Short x) {
+    for (int i = 0; i < 4; ++i) x.v[i] = vrshrq_n_u16(x.v[i], 1);
+    return x;
+  }
+  TF_POF_INLINE Int AddPairs(Int sums, const Short& x) {
+    for (int i = 0; i < 4; ++i) {
+      sums.v[i] = vpadalq_s16(sums.v[i], vreinterpretq_s16_u16(x.v[i]));
+    }
+    return sums;
   }
 
   TF_POF_INLINE float Sum(const Float& x) {
@@ -137,8 +191,8 @@ struct Vector {
     using SharedElement = int16_t;
     using OwnElement = int16_t;
     static constexpr int kSize = 2;
-    static constexpr int kRows = 3;
     static constexpr int kVectors = 1;
+    static constexpr int Rows(int) { return 3; }
     using Shared = int16x8_t;
     struct Own {
       int16x8_t v[4];
@@ -148,6 +202,12 @@ struct Vector {
       int32x4_t v[8];
     };
     TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
+    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int zero_point,
+                                int16_t* to) {
+      for (int d = 0; d < size; ++d) {
+        to[d] = static_cast<int16_t>(row[d] - zero_point);
+      }
+    }
 
     TF_POF_INLINE Shared LoadShared(const void* from) {
       return vreinterpretq_s16_s32(
@@ -189,14 +249,17 @@ struct Vector {
     using SharedElement = int8_t;
     using OwnElement = int8_t;
     static constexpr int kSize = 4;
-    static constexpr int kRows = 6;
     static constexpr int kVectors = 1;
+    static constexpr int Rows(int) { return 6; }
     using Shared = int8x16_t;
     struct Own {
       int8x16_t v[4];
     };
     using Sums = Int;
     TF_POF_INLINE int Shift(int) { return 0; }
+    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int, int8_t* to) {
+      memcpy(to, row, size);
+    }
 
     TF_POF_INLINE Shared LoadShared(const void* from) {
       return vreinterpretq_s8_s32(

@@ -21,6 +21,10 @@ struct Vector {
   struct Int {
     int32_t lane[16];
   };
+  // Unsigned: two for each lane, one after the other.
+  struct Short {
+    uint16_t lane[32];
+  };
 
   template <typename Function>
   TF_POF_INLINE Float Map(Function function) {
@@ -60,8 +64,8 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, const Int& x) {
     for (int i = 0; i < 16; ++i) to[i] = static_cast<int8_t>(x.lane[i]);
   }
-  TF_POF_INLINE void StoreInt16(int16_t* to, const Int& x) {
-    for (int i = 0; i < 16; ++i) to[i] = static_cast<int16_t>(x.lane[i]);
+  TF_POF_INLINE void StoreShort(int16_t* to, const Short& x) {
+    memcpy(to, x.lane, sizeof(x.lane));
   }
   // The first one of each row, the second one of each, and so on.
   TF_POF_INLINE void StorePairs(int16_t* to, const int8_t* a, const int8_t* b) {
@@ -107,17 +111,65 @@ struct Vector {
     return MapInt(
         [&](int i) { return static_cast<int32_t>(lrintf(x.lane[i])); });
   }
-  // x times 2 to the lowest 8 bits of `power`.
-  TF_POF_INLINE Float ScaleByPower(const Float& x, const Float& power) {
-    Float result;
-    for (int i = 0; i < 16; ++i) {
-      uint32_t bits, shift;
-      memcpy(&bits, &x.lane[i], sizeof(bits));
-      memcpy(&shift, &power.lane[i], sizeof(shift));
-      bits += shift << 23;
-      memcpy(&result.lane[i], &bits, sizeof(bits));
+  // The same of values from 0 on; whatever does not fit becomes any number
+  // that is above 2^29 without its sign.
+  TF_POF_INLINE Int ToFixed(const Float& x) {
+    return MapInt([&](int i) {
+      return x.lane[i] < 1e9f ? static_cast<int32_t>(lrintf(x.lane[i]))
+                              : 1 << 30;
+    });
+  }
+  // Low 32 bits.
+  TF_POF_INLINE Int MulInt(const Int& a, const Int& b) {
+    return MapInt([&](int i) {
+      return static_cast<int32_t>(static_cast<uint32_t>(a.lane[i]) *
+                                  static_cast<uint32_t>(b.lane[i]));
+    });
+  }
+
+  template <typename Function>
+  TF_POF_INLINE Short MapShort(Function function) {
+    Short result;
+    for (int i = 0; i < 32; ++i) {
+      result.lane[i] = static_cast<uint16_t>(function(i));
     }
     return result;
+  }
+  TF_POF_INLINE Short SetShort(uint16_t x) {
+    return MapShort([&](int) { return x; });
+  }
+  // Of a and b by turns.
+  TF_POF_INLINE Short LowHalves(const Int& a, const Int& b) {
+    return MapShort([&](int i) { return (i % 2 ? b : a).lane[i / 2]; });
+  }
+  TF_POF_INLINE Short HighHalves(const Int& a, const Int& b) {
+    return MapShort([&](int i) {
+      return static_cast<uint32_t>((i % 2 ? b : a).lane[i / 2]) >> 16;
+    });
+  }
+  TF_POF_INLINE Short SubShort(const Short& a, const Short& b) {
+    return MapShort([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  TF_POF_INLINE Short MulHigh(const Short& a, const Short& b) {
+    return MapShort([&](int i) {
+      return static_cast<uint32_t>(a.lane[i]) * b.lane[i] >> 16;
+    });
+  }
+  // 0 for counts from 16 on.
+  TF_POF_INLINE Short ShiftRight(const Short& x, const Short& counts) {
+    return MapShort([&](int i) {
+      return counts.lane[i] < 16 ? x.lane[i] >> counts.lane[i] : 0;
+    });
+  }
+  // Rounds up.
+  TF_POF_INLINE Short Halve(const Short& x) {
+    return MapShort([&](int i) { return (x.lane[i] + 1) >> 1; });
+  }
+  // Adds both of each lane, which are below 2^15.
+  TF_POF_INLINE Int AddPairs(const Int& sums, const Short& x) {
+    return MapInt([&](int i) {
+      return sums.lane[i] + x.lane[2 * i] + x.lane[2 * i + 1];
+    });
   }
 
   // Halves are added until one is left.
@@ -145,11 +197,17 @@ struct Vector {
     using OwnElement = int16_t;
     static constexpr int kSize = 2;
     // Sums that fit the registers.
-    static constexpr int kRows = 2;
     static constexpr int kVectors = 1;
+    static constexpr int Rows(int) { return 2; }
     using Sums = Int;
     // What is added to queries.
     TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
+    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int zero_point,
+                                SharedElement* to) {
+      for (int d = 0; d < size; ++d) {
+        to[d] = static_cast<SharedElement>(row[d] - zero_point);
+      }
+    }
 
     struct Shared {
       int16_t value[2];
