@@ -21,6 +21,7 @@ quantize may be faster there. The table has their times by tf_pof's.
 import dataclasses
 import json
 import pathlib
+import tempfile
 import time
 
 from absl import app, flags
@@ -33,7 +34,9 @@ FOLDER = flags.DEFINE_string("folder", None, "For files and rows.")
 MAKE = flags.DEFINE_bool("make", False, "Make the files and time nothing.")
 SHOW = flags.DEFINE_string("show", None, "Folder to write the results to.")
 SETS = flags.DEFINE_list(
-    "sets", "table,memory", "Of table, memory, sparsity, tokens and threads."
+    "sets",
+    "table,memory",
+    "Of table, memory, cache, sparsity, tokens and threads.",
 )
 SECONDS = flags.DEFINE_float("seconds", 40, "Begin no row after these.")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "Times that engines take turns.")
@@ -41,6 +44,7 @@ SWEPT = flags.DEFINE_string("swept", "minilm_l6", "Model of the plots.")
 BESIDE = flags.DEFINE_list(
     "beside", [], "Of onnx and openvino: timed as well, where rows are new."
 )
+_CACHED = "tf_pof, cache_dir"
 _VOCABULARY = 30522
 _SPARSITIES = (0, 50, 60, 70, 80, 85, 90, 95)
 _TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
@@ -92,6 +96,7 @@ def rows() -> list[Row]:
             Row("table", base, threads=2),
         ],
         "memory": [Row("memory", base), Row("memory", "minilm_l6")],
+        "cache": [Row("cache", base), Row("cache", "minilm_l6")],
         "sparsity": [Row("sparsity", swept, n) for n in _SPARSITIES],
         "tokens": [Row("tokens", swept, tokens=n) for n in _TOKENS],
         "threads": [Row("threads", swept, threads=n) for n in (1, 2)],
@@ -112,10 +117,13 @@ def measure(folder: pathlib.Path, row: Row) -> dict:
     shape = Shape(row.tokens, num_threads=row.threads)
     both = engines(folder, row)
     if row.set == "memory":
-        return {
-            engine.name: dataclasses.asdict(footprint.measure(engine, shape))
-            for engine in both
-        }
+        return _footprints(both, shape)
+    if row.set == "cache":
+        with tempfile.TemporaryDirectory() as kept:
+            options = {"cache_dir": kept}
+            both.append(Engine(_CACHED, both[1].model, options, _VOCABULARY))
+            # The first process fills the folder; medians are of others.
+            return _footprints(both, shape)
     sessions = [Session(engine, shape) for engine in both]
     others = [beside.Beside(k, both[1].model, shape) for k in BESIDE.value]
     times = medians([*sessions, *others], ROUNDS.value)
@@ -123,6 +131,13 @@ def measure(folder: pathlib.Path, row: Row) -> dict:
         other.close()
     names = [timed.name for timed in (*both, *others)]
     return dict(zip(names, times))
+
+
+def _footprints(engines, shape):
+    return {
+        engine.name: dataclasses.asdict(footprint.measure(engine, shape))
+        for engine in engines
+    }
 
 
 def timing_table(found: dict[Row, dict]) -> str:
@@ -151,16 +166,26 @@ def memory_table(found: dict[Row, dict]) -> str:
         "ratio |",
         "|---" * 10 + "|",
     ]
-    for row, values in found.items():
-        cells = [row.model]
+    pairs = [
+        (
+            row.model + name.removeprefix("tf_pof"),
+            values["LiteRT"],
+            values[name],
+        )
+        for row, values in found.items()
+        for name in ("tf_pof", _CACHED)
+        if name in values
+    ]
+    for title, *pair in pairs:
+        cells = [title]
         for key, scale, text in (
             ("resident_bytes", 1e-6, "{:.1f}"),
             ("load_seconds", 1e3, "{:.0f} ms"),
             ("ready_seconds", 1e3, "{:.0f} ms"),
         ):
-            pair = [values[name][key] for name in ("LiteRT", "tf_pof")]
-            cells += [text.format(value * scale) for value in pair]
-            cells.append(f"{pair[1] / pair[0]:.2f}x")
+            rival, ours = (values[key] for values in pair)
+            cells += [text.format(value * scale) for value in (rival, ours)]
+            cells.append(f"{ours / rival:.2f}x")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -171,7 +196,12 @@ def show(found: dict[Row, dict], target: pathlib.Path) -> None:
     sets: dict[str, dict[Row, dict]] = {}
     for row, values in found.items():
         sets.setdefault(row.set, {})[row] = values
-    for name, table in (("table", timing_table), ("memory", memory_table)):
+    tables = {
+        "table": timing_table,
+        "memory": memory_table,
+        "cache": memory_table,
+    }
+    for name, table in tables.items():
         if name in sets:
             print(table(sets[name]) + "\n")
     for name in ("sparsity", "tokens", "threads"):

@@ -45,6 +45,12 @@ flags.DEFINE_bool(
     "takes.",
 )
 flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Folder that the delegate keeps packed weights in. The first run fills it; "
+    "times to the first result are those of later ones.",
+)
+flags.DEFINE_string(
     "isa",
     None,
     "Instructions of the delegate's kernels, as avx2 or neondot; the best that "
@@ -70,7 +76,11 @@ def main(argv):
         rounds=FLAGS.rounds,
         memory=FLAGS.memory,
         profile=FLAGS.profile,
-        options={"isa": FLAGS.isa} if FLAGS.isa else {},
+        options={
+            name: FLAGS[name].value
+            for name in ("isa", "cache_dir")
+            if FLAGS[name].value
+        },
     )
     found = benchmark.run(settings, console)
     if FLAGS.report:

@@ -45,6 +45,8 @@ def delegate(
     dry_run: bool = False,
     tokens: int | None = None,
     profile: bool = False,
+    min_sparsity: float | None = None,
+    cache_dir: str | os.PathLike | None = None,
 ) -> litert.Delegate:
     """A delegate that computes sparse encoder layers, for `Interpreter`.
 
@@ -62,6 +64,12 @@ def delegate(
         profile: whether it measures how long each step takes, for
             `Interpreter.profile`; what nobody asked for is printed on standard
             error at the end.
+        min_sparsity: share of zeros from which on dense tensors are worth
+            taking from the interpreter; a half by default.
+        cache_dir: folder that packed weights are kept in, so that models load
+            faster the next time and processes share them. It is made if it is
+            not there, may be emptied at any time, and is nobody else's to
+            write.
 
     Raises:
         FileNotFoundError: if the library is not there, see `library_path`.
@@ -74,7 +82,10 @@ def delegate(
         "dry_run": int(dry_run),
         "tokens": tokens,
         "profile": int(profile),
+        "min_sparsity": min_sparsity,
     }
+    if cache_dir is not None:
+        options["cache_dir"] = os.path.abspath(os.path.expanduser(cache_dir))
     path = library_path()
     try:
         return litert.load_delegate(
