@@ -120,7 +120,11 @@ TF_POF_INLINE void RunDenseToken(const uint8_t* x, const int8_t* weights,
   for (; i + chains <= count; i += chains) {
 #pragma GCC unroll 8
     for (int c = 0; c < chains; ++c) {
-      dot(x + c * kTileInputs, weights + c * kPairBytes, more[c]);
+      const int8_t* w = weights + c * kPairBytes;
+      _mm_prefetch(reinterpret_cast<const char*>(w) + kPrefetch, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(w) + kPrefetch + 64,
+                   _MM_HINT_T0);
+      dot(x + c * kTileInputs, w, more[c]);
     }
     weights += chains * kPairBytes;
     x += chains * kTileInputs;
