@@ -25,7 +25,7 @@ TOOLCHAIN = cc_test.SOURCES / "cmake/aarch64-linux-gnu.cmake"
 PROCESSORS = {
     "cortex-a53": {"neon", "scalar"},
     "cortex-a76": {"neondot", "neon", "scalar"},
-    "neoverse-n2": {"neondot", "neon", "scalar"},
+    "neoverse-n2": {"i8mm", "neondot", "neon", "scalar"},
 }
 OPTIONS = {"min_sparsity": 0, "verbose": 1}
 # What is used of Android's C library, all of it there in version 24; two have

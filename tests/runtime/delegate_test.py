@@ -17,7 +17,11 @@ from tf_pof.export import flatbuffer
 from tf_pof.export.encodings import packed, weights
 
 CODES = schema.BuiltinOperator
-ISAS = ("avx512vnni", "avxvnni", "avx2", "neondot", "neon", "scalar")
+ISAS = (
+    *("avx512vnni", "avxvnni", "avx2"),
+    *("i8mm", "neondot", "neon"),
+    "scalar",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,6 +19,14 @@ int CountFours(uint64_t bits) {
   return CountOnes(bits & 0x1111111111111111);
 }
 
+// Of eight.
+int CountEights(uint64_t bits) {
+  bits |= bits >> 4;
+  bits |= bits >> 2;
+  bits |= bits >> 1;
+  return CountOnes(bits & 0x0101010101010101);
+}
+
 // Words [begin, end) of 16 outputs at most.
 void CountBlock(const UnitRows& rows, int first, int begin, int end,
                 WeightCounts* counts) {
@@ -47,6 +55,7 @@ void CountBlock(const UnitRows& rows, int first, int begin, int end,
   }
   for (int word = begin; word < end; ++word) {
     counts->tiles += CountFours(any[3][word - begin]);
+    counts->wide_tiles += CountEights(any[3][word - begin]);
   }
 }
 
@@ -121,23 +130,6 @@ double AlignedAvx512Cost(const Layer& layer, const WeightCounts& counts,
          ConversionCost(layer, tokens);
 }
 
-template <int rows, int quad>
-double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
-                           int tokens) {
-  // From models of Cortex-A76: nothing was measured on Arm.
-  return Panels(tokens) *
-         (counts.quads[rows / 2] * quad + layer.outputs * 60.0);
-}
-
-#define TF_POF_NEON_COST(rows, quad)                            \
-  template double InterleavedNeonCost<rows, quad>(const Layer&, \
-                                                  const WeightCounts&, int);
-TF_POF_NEON_COST(1, 32)
-TF_POF_NEON_COST(4, 56)
-TF_POF_NEON_COST(1, 80)
-TF_POF_NEON_COST(4, 272)
-#undef TF_POF_NEON_COST
-
 double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens) {
   // Packing would take too long: how full steps get is known from the share
@@ -183,6 +175,7 @@ TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts) {
     counts->nonzeros += unit.nonzeros;
     for (int j = 0; j < 3; ++j) counts->quads[j] += unit.quads[j];
     counts->tiles += unit.tiles;
+    counts->wide_tiles += unit.wide_tiles;
     counts->aligned += unit.aligned;
   }
   units.Free();

@@ -11,8 +11,9 @@ struct WeightCounts {
   double nonzeros;
   // Quads of the interleave kernels with 1, 2 and 4 outputs a block.
   double quads[3];
-  double tiles;    // 16 x 4, with a nonzero
-  double aligned;  // 1 x 4
+  double tiles;       // 16 x 4, with a nonzero
+  double wide_tiles;  // 16 x 8
+  double aligned;     // 1 x 4
 };
 TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts);
 
@@ -31,10 +32,17 @@ double InterleavedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                              int tokens);
 double AlignedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens);
-// `quad` is the cycles that a quad of all outputs of a block takes.
+// choose_arm.cc: from models of Arm's processors. `quad` is the cycles that a
+// quad of all outputs of a block takes.
 template <int rows, int quad>
 double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
                            int tokens);
+double TilesNeonCost(const Layer& layer, const WeightCounts& counts,
+                     int tokens);
+double TilesNeonDotCost(const Layer& layer, const WeightCounts& counts,
+                        int tokens);
+double TilesI8mmCost(const Layer& layer, const WeightCounts& counts,
+                     int tokens);
 double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens);
 double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,

@@ -54,6 +54,7 @@ constexpr struct {
     {"avx512vnni", Isa::kAvx512Vnni},
     {"avxvnni", Isa::kAvxVnni},
     {"avx2", Isa::kAvx2},
+    {"i8mm", Isa::kI8mm},
     {"neondot", Isa::kNeonDot},
     {"neon", Isa::kNeon},
     {"scalar", Isa::kAny},
@@ -79,8 +80,12 @@ bool Supported(Isa isa) {
 #elif defined(__aarch64__)
   if (isa == Isa::kNeon) return true;
 #if defined(__linux__)
-  constexpr unsigned long kDotProduct = 1ul << 20;
-  if (isa == Isa::kNeonDot) return getauxval(AT_HWCAP) & kDotProduct;
+  constexpr unsigned long kDotProduct = 1ul << 20, kMatrices = 1ul << 13;
+  const bool dot_product = getauxval(AT_HWCAP) & kDotProduct;
+  if (isa == Isa::kNeonDot) return dot_product;
+  if (isa == Isa::kI8mm) {
+    return dot_product && (getauxval(AT_HWCAP2) & kMatrices);
+  }
 #endif
 #endif
   return false;

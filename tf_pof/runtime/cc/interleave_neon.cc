@@ -32,6 +32,11 @@ struct Products {
       }
     }
   }
+
+  static void DotFour(Sums sums[4], const Quad& quad,
+                      const uint32_t weights[4]) {
+    for (int r = 0; r < 4; ++r) Dot(&sums[r], quad, &weights[r]);
+  }
 };
 
 }  // namespace

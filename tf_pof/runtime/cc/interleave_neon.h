@@ -2,6 +2,8 @@
 // parameter Isa, with
 //   static Quad LoadQuad(const int8_t* panel, uint64_t indices);
 //   static void Dot(Sums* sums, const Quad& quad, const uint32_t* weights);
+//   static void DotFour(Sums sums[4], const Quad& quad,
+//                       const uint32_t weights[4]);
 //
 // Panels hold signed bytes here. Unstructured outputs take 32 tokens at a
 // time, blocks of 4 outputs 16, which fill the registers.
@@ -10,11 +12,8 @@
 #ifndef TF_POF_RUNTIME_CC_INTERLEAVE_NEON_H_
 #define TF_POF_RUNTIME_CC_INTERLEAVE_NEON_H_
 
-#include <arm_neon.h>
-
 #include "interleave.h"
-
-#define TF_POF_INLINE static inline __attribute__((always_inline))
+#include "outputs_neon.h"
 
 namespace tf_pof {
 namespace {
@@ -33,44 +32,13 @@ TF_POF_INLINE int8x16_t LoadInput(const int8_t* panel, uint64_t indices,
   return vld1q_s8(panel + static_cast<uint16_t>(indices >> (16 * i)) * 8);
 }
 
-TF_POF_INLINE int32x4_t Scale(int32x4_t value, float scale) {
-  // The conversion rounds half to even and saturates.
-  return vcvtnq_s32_f32(vmulq_n_f32(vcvtq_f32_s32(value), scale));
-}
-
-// Stores 16 tokens of output n to `row`, that of the task's panel.
-void Finish(const Sums& sums, const Epilogue& epilogue, int n, size_t row,
-            int token, void* output) {
-  const size_t at = row * kPanelTokens + token;
-  const float scale = epilogue.scales[n];
-  if (epilogue.type == kTfPofInt32) {
-    int32_t* to = static_cast<int32_t*>(output) + at;
-    for (int v = 0; v < 4; ++v) vst1q_s32(to + 4 * v, sums.v[v]);
-    return;
-  }
-  if (epilogue.type == kTfPofFloat32) {
-    float* to = static_cast<float*>(output) + at;
-    for (int v = 0; v < 4; ++v) {
-      vst1q_f32(to + 4 * v, vmulq_n_f32(vcvtq_f32_s32(sums.v[v]), scale));
-    }
-    return;
-  }
-  const int16x8_t zero_point =
-      vdupq_n_s16(static_cast<int16_t>(epilogue.zero_point));
-  const int16x8_t low =
-      vqaddq_s16(vqmovn_high_s32(vqmovn_s32(Scale(sums.v[0], scale)),
-                                 Scale(sums.v[1], scale)),
-                 zero_point);
-  const int16x8_t high =
-      vqaddq_s16(vqmovn_high_s32(vqmovn_s32(Scale(sums.v[2], scale)),
-                                 Scale(sums.v[3], scale)),
-                 zero_point);
-  int8_t* to = static_cast<int8_t*>(output) + at;
-  vst1q_s8(to, vqmovn_high_s16(vqmovn_s16(low), high));
-  if (epilogue.table == nullptr) return;
-  for (int t = 0; t < 16; ++t) {
-    to[t] = static_cast<int8_t>(epilogue.table[to[t] + 128] - 128);
-  }
+// Stores 16 tokens of output n to `row`, that of the task's panel. Sums come in
+// registers: by reference clang would keep them in memory all the time.
+void Finish(Sums sums, const Epilogue& epilogue, int n, size_t row, int token,
+            void* output) {
+  const float32x4_t scale = vdupq_n_f32(epilogue.scales[n]);
+  const float32x4_t scales[4] = {scale, scale, scale, scale};
+  StoreSixteen(sums.v, scales, epilogue, output, row * kPanelTokens + token);
 }
 
 // One unit in one tile, for some tokens of a panel.
@@ -158,10 +126,13 @@ void RunBlocks(const Part& part, const InterleaveGroup* group,
     }
     for (const BlockQuad<4>* end = quad + group->quads; quad != end; ++quad) {
       const Quad inputs = Isa::LoadQuad(part.panel, quad->indices);
-      for (int r = 0; r < 4; ++r) Isa::Dot(&sums[r], inputs, &quad->weights[r]);
+      Isa::DotFour(sums, inputs, quad->weights);
     }
-    for (int r = 0; r < 4 && group->first + r < outputs; ++r) {
-      End(part, output[r], part.token, sums[r]);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      if (group->first + r < outputs) {
+        End(part, output[r], part.token, sums[r]);
+      }
     }
   }
 }

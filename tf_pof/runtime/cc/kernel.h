@@ -73,8 +73,8 @@ struct Task {
 };
 
 // Plain C, then those of x86 and of Arm, each from the least to the best.
-enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeon, kNeonDot };
-inline constexpr Isa kBestIsa = Isa::kNeonDot;
+enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeon, kNeonDot, kI8mm };
+inline constexpr Isa kBestIsa = Isa::kI8mm;
 
 struct WeightCounts;  // choose.h
 

@@ -20,13 +20,10 @@ TfPofStatus PackInterleavedBlocks(const Layer& layer, void** packed) {
   return PackInterleaved(layer, rows, columns, 768, kPanelFlip, packed);
 }
 
-#if defined(__x86_64__)
-
-TfPofStatus PackTilesAvx512(const Layer& layer, void** packed) {
-  return PackTiles(layer, kPanelFlip, true, packed);
+template <int inputs, bool pairs = false>
+TfPofStatus PackTilesOf(const Layer& layer, void** packed) {
+  return PackTiles(layer, inputs, kPanelFlip, pairs, packed);
 }
-
-#endif
 
 }  // namespace
 
@@ -41,38 +38,52 @@ const Kernel kKernels[] = {
      InterleavedAvx2Cost, ListInterleaved},
     {"1x1_interleave_avxvnni", Isa::kAvxVnni, kTfPofPanels,
      PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedAvxVnni, InterleavedAvxVnniCost, ListInterleaved},
+     InterleavedScratch, RunInterleavedAvxVnni, InterleavedAvxVnniCost,
+     ListInterleaved},
     {"1x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
      PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>, ListInterleaved},
+     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>,
+     ListInterleaved},
     {"2x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
      PackInterleavedBlocks<2>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>, ListInterleaved},
+     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>,
+     ListInterleaved},
     {"4x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
      PackInterleavedBlocks<4>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>, ListInterleaved},
+     InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>,
+     ListInterleaved},
     {"1x4_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
      PackInterleavedBlocks<1, 4>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedAvx512, AlignedAvx512Cost, ListInterleaved},
+     InterleavedScratch, RunInterleavedAvx512, AlignedAvx512Cost,
+     ListInterleaved},
     {"1x1_windows_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackWindows,
      FreeWindows, WindowsBytes, WindowsAvx512Scratch, RunWindowsAvx512,
      WindowsAvx512Cost, ListWindows},
-    {"16x4_tiles_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackTilesAvx512,
-     FreeTiles, TilesBytes, TilesAvx512Scratch, RunTilesAvx512,
-     TilesAvx512Cost, ListTiles},
+    {"16x4_tiles_avx512vnni", Isa::kAvx512Vnni, kTfPofRows,
+     PackTilesOf<4, true>, FreeTiles, TilesBytes, TilesAvx512Scratch,
+     RunTilesAvx512, TilesAvx512Cost, ListTiles},
 #elif defined(__aarch64__)
     {"1x1_interleave_neon", Isa::kNeon, kTfPofPanels, PackInterleavedBlocks<1>,
      FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedNeon,
-     InterleavedNeonCost<1, 80>, ListInterleaved},
+     InterleavedNeonCost<1, 66>, ListInterleaved},
     {"4x1_interleave_neon", Isa::kNeon, kTfPofPanels, PackInterleavedBlocks<4>,
      FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedNeon,
-     InterleavedNeonCost<4, 272>, ListInterleaved},
+     InterleavedNeonCost<4, 184>, ListInterleaved},
+    {"16x4_tiles_neon", Isa::kNeon, kTfPofRows, PackTilesOf<4>, FreeTiles,
+     TilesBytes, TilesNeonScratch, RunTilesNeon, TilesNeonCost, ListTiles},
     {"1x1_interleave_neondot", Isa::kNeonDot, kTfPofPanels,
      PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<1, 32>, ListInterleaved},
+     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<1, 25>,
+     ListInterleaved},
     {"4x1_interleave_neondot", Isa::kNeonDot, kTfPofPanels,
      PackInterleavedBlocks<4>, FreeInterleaved, InterleavedBytes,
-     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<4, 56>, ListInterleaved},
+     InterleavedScratch, RunInterleavedNeonDot, InterleavedNeonCost<4, 48>,
+     ListInterleaved},
+    {"16x4_tiles_neondot", Isa::kNeonDot, kTfPofRows, PackTilesOf<4>, FreeTiles,
+     TilesBytes, TilesNeonScratch, RunTilesNeonDot, TilesNeonDotCost,
+     ListTiles},
+    {"16x8_tiles_i8mm", Isa::kI8mm, kTfPofRows, PackTilesOf<8>, FreeTiles,
+     TilesBytes, TilesNeonScratch, RunTilesI8mm, TilesI8mmCost, ListTiles},
 #endif
 };
 const int kNumKernels = sizeof(kKernels) / sizeof(kKernels[0]);

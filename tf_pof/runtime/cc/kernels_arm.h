@@ -13,6 +13,16 @@ void RunInterleavedNeon(const void* packed, const Epilogue& epilogue,
 void RunInterleavedNeonDot(const void* packed, const Epilogue& epilogue,
                            const Task& task);
 
+// tiles_neon.cc, tiles_neondot.cc and tiles_i8mm.cc; packed weights of
+// PackTiles with 4, 4 and 8 inputs.
+size_t TilesNeonScratch(const void* packed);
+void RunTilesNeon(const void* packed, const Epilogue& epilogue,
+                  const Task& task);
+void RunTilesNeonDot(const void* packed, const Epilogue& epilogue,
+                     const Task& task);
+void RunTilesI8mm(const void* packed, const Epilogue& epilogue,
+                  const Task& task);
+
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_KERNELS_ARM_H_

@@ -14,10 +14,10 @@ void ListTiles(const void* packed, StoredArrays* arrays) {
 
 bool TakeTiles(const StoredArrays& arrays, Tiles* p) {
   const size_t groups = CeilDiv(p->outputs, kTileOutputs);
-  const uint32_t blocks = CeilDiv(p->inputs, kTileInputs);
+  const uint32_t blocks = CeilDiv(p->inputs, p->tile_inputs);
   if (!arrays.Take(0, groups * kTileOutputs, &p->bias) ||
       !arrays.Take(1, groups + 1, &p->starts) || !arrays.Take(2, &p->blocks) ||
-      !arrays.Take(3, p->blocks.size * kTileOutputs * kTileInputs,
+      !arrays.Take(3, p->blocks.size * kTileOutputs * p->tile_inputs,
                    &p->weights) ||
       !ValidStarts(p->starts, p->blocks.size)) {
     return false;

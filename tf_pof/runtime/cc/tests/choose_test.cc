@@ -44,6 +44,8 @@ void TestCounts() {
   CHECK(counts.quads[2] == 2 + 1, "%g", counts.quads[2]);
   // Inputs 0-3, 4-7, 8-11 and 500-503 of outputs 0-15, and the corner.
   CHECK(counts.tiles == 5, "%g", counts.tiles);
+  // Inputs 0-7, 8-15 and 496-503, and the corner.
+  CHECK(counts.wide_tiles == 4, "%g", counts.wide_tiles);
   // Output 0 has four of those, output 1 one, and the corner.
   CHECK(counts.aligned == 6, "%g", counts.aligned);
   free(weights);
@@ -97,15 +99,26 @@ void TestFill() {
 #endif
 }
 
-void TestChoice() {
+struct Choice {
+  const char* kernel;
+  int rows, columns;
+  double density;
+  int tokens;
+  Isa isa = tf_pof::kBestIsa;
+};
+
+void TestChoices(const Choice* cases, int count) {
+  for (int i = 0; i < count; ++i) {
+    const Choice& c = cases[i];
+    const char* chosen = Chosen(c.rows, c.columns, c.density, c.tokens, c.isa);
+    CHECK(strcmp(chosen, c.kernel) == 0, "%s instead of %s, %d x %d, %g, %d",
+          chosen, c.kernel, c.rows, c.columns, c.density, c.tokens);
+  }
+}
+
+void TestChoiceOnX86() {
   if (!tf_pof::Supported(tf_pof::Isa::kAvx512Vnni)) return;
-  const struct {
-    const char* kernel;
-    int rows, columns;
-    double density;
-    int tokens;
-    Isa isa = tf_pof::kBestIsa;
-  } cases[] = {
+  const Choice cases[] = {
       {"16x4_tiles_avx512vnni", 1, 1, 1.0, 128},
       {"1x1_windows_avx512vnni", 1, 1, 0.1, 128},
       {"1x1_windows_avx512vnni", 1, 1, 0.1, 1},
@@ -119,9 +132,40 @@ void TestChoice() {
       {"1x1_interleave_avx2", 4, 1, 0.1, 128, Isa::kAvx2},
       {"1x1_scalar", 1, 1, 0.1, 128, Isa::kAny},
   };
-  for (const auto& c : cases) {
-    const char* chosen = Chosen(c.rows, c.columns, c.density, c.tokens, c.isa);
-    CHECK(strcmp(chosen, c.kernel) == 0, "%s instead of %s", chosen, c.kernel);
+  TestChoices(cases, sizeof(cases) / sizeof(cases[0]));
+}
+
+// What a quad and a tile cost is in benchmarks/results/arm.md.
+void TestChoiceOnArm() {
+  const Choice neon[] = {
+      {"16x4_tiles_neon", 1, 1, 1.0, 128, Isa::kNeon},
+      {"16x4_tiles_neon", 1, 1, 0.6, 128, Isa::kNeon},
+      {"1x1_interleave_neon", 1, 1, 0.4, 128, Isa::kNeon},
+      {"4x1_interleave_neon", 4, 1, 0.1, 128, Isa::kNeon},
+      {"16x4_tiles_neon", 16, 4, 0.1, 128, Isa::kNeon},
+      {"16x4_tiles_neon", 1, 1, 0.1, 1, Isa::kNeon},
+  };
+  const Choice dot[] = {
+      {"16x4_tiles_neondot", 1, 1, 1.0, 128, Isa::kNeonDot},
+      {"16x4_tiles_neondot", 1, 1, 0.4, 128, Isa::kNeonDot},
+      {"1x1_interleave_neondot", 1, 1, 0.2, 128, Isa::kNeonDot},
+      {"4x1_interleave_neondot", 4, 1, 0.2, 128, Isa::kNeonDot},
+      {"16x4_tiles_neondot", 1, 1, 1.0, 1, Isa::kNeonDot},
+  };
+  const Choice matrices[] = {
+      {"16x8_tiles_i8mm", 1, 1, 1.0, 128},
+      {"16x8_tiles_i8mm", 1, 1, 0.2, 128},
+      {"1x1_interleave_neondot", 1, 1, 0.1, 128},
+      {"4x1_interleave_neondot", 4, 1, 0.1, 128},
+  };
+  if (tf_pof::Supported(Isa::kNeon)) {
+    TestChoices(neon, sizeof(neon) / sizeof(neon[0]));
+  }
+  if (tf_pof::Supported(Isa::kNeonDot)) {
+    TestChoices(dot, sizeof(dot) / sizeof(dot[0]));
+  }
+  if (tf_pof::Supported(Isa::kI8mm)) {
+    TestChoices(matrices, sizeof(matrices) / sizeof(matrices[0]));
   }
 }
 
@@ -130,6 +174,7 @@ void TestChoice() {
 int main() {
   TestCounts();
   TestFill();
-  TestChoice();
+  TestChoiceOnX86();
+  TestChoiceOnArm();
   return 0;
 }

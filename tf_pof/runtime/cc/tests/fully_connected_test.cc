@@ -151,6 +151,31 @@ void TestLargeValuesSaturate() {
   FreeData(&d);
 }
 
+// Weights and inputs as far from zero as they get, so that products of 16 bits
+// get as large as they can: without a weight of -128, which may take another
+// way, and with it.
+void TestExtremes() {
+  for (int lowest : {-127, -128}) {
+    for (int tokens : {1, 2, 7, 64}) {
+      Data d = MakeData({197, 35, tokens, 1.0, kRandom, 3, 0, true});
+      Random random = {static_cast<uint64_t>(tokens)};
+      for (int i = 0; i < 197 * 35; ++i) {
+        const bool low = random.Bits() & 1;
+        d.weights[i] = static_cast<int8_t>(low ? lowest : 127);
+      }
+      for (int i = 0; i < 197 * tokens; ++i) {
+        const bool low = random.Bits() & 3;
+        d.input[i] = static_cast<int8_t>(low ? -128 : 127);
+      }
+      SetSums(&d);
+      for (int i = 0; i < TfPofKernelCount(); ++i) {
+        TestKind(d, kKinds[0], TfPofKernelName(i), nullptr);
+      }
+      FreeData(&d);
+    }
+  }
+}
+
 void TestGeluTable() {
   for (int approximate : {0, 1}) {
     int8_t table[256];
@@ -179,5 +204,6 @@ int main() {
   TestThreads();
   TestLayersOfOneInput();
   TestLargeValuesSaturate();
+  TestExtremes();
   return 0;
 }
