@@ -67,6 +67,9 @@ struct Vector {
                      _mm_packs_epi16(_mm256_castsi256_si128(words),
                                      _mm256_extracti128_si256(words, 1)));
   }
+  TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
+    for (int i = 0; i < 4; ++i) StoreInt8(to + 16 * i, x[i]);
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, Short x) {
     StoreBits(to, x.low);
     StoreBits(to + 16, x.high);

@@ -34,6 +34,13 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, Int x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(x));
   }
+  TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
+    const Int bytes = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]),
+                                         _mm512_packs_epi32(x[2], x[3]));
+    const Int order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, bytes));
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, Short x) {
     _mm512_storeu_si512(to, x);
   }

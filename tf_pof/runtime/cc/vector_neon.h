@@ -60,6 +60,9 @@ struct Vector {
     const int16x8_t high = ToInt16(x.v[2], x.v[3]);
     vst1q_s8(to, vmovn_high_s16(vmovn_s16(low), high));
   }
+  TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
+    for (int i = 0; i < 4; ++i) StoreInt8(to + 16 * i, x[i]);
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, const Short& x) {
     for (int i = 0; i < 4; ++i) {
       vst1q_s16(to + 8 * i, vreinterpretq_s16_u16(x.v[i]));

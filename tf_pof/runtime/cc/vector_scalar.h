@@ -64,6 +64,10 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, const Int& x) {
     for (int i = 0; i < 16; ++i) to[i] = static_cast<int8_t>(x.lane[i]);
   }
+  // Of 4 vectors, one after the other.
+  TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
+    for (int i = 0; i < 4; ++i) StoreInt8(to + 16 * i, x[i]);
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, const Short& x) {
     memcpy(to, x.lane, sizeof(x.lane));
   }
