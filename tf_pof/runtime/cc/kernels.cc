@@ -94,8 +94,12 @@ void RowsToPanel(const int8_t* rows, size_t stride, int tokens, int channels,
   if (Supported(Isa::kAvx512Vnni)) {
     return RowsToPanelAvx512(rows, stride, tokens, channels, panel);
   }
-#endif
   RowsToPanelScalar(rows, stride, tokens, channels, panel);
+#elif defined(__aarch64__)
+  RowsToPanelNeon(rows, stride, tokens, channels, panel);
+#else
+  RowsToPanelScalar(rows, stride, tokens, channels, panel);
+#endif
 }
 
 void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
@@ -104,8 +108,12 @@ void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
   if (Supported(Isa::kAvx512Vnni)) {
     return PanelToRowsAvx512(panel, tokens, channels, rows, stride);
   }
-#endif
   PanelToRowsScalar(panel, tokens, channels, rows, stride);
+#elif defined(__aarch64__)
+  PanelToRowsNeon(panel, tokens, channels, rows, stride);
+#else
+  PanelToRowsScalar(panel, tokens, channels, rows, stride);
+#endif
 }
 
 }  // namespace tf_pof

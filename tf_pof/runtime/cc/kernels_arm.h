@@ -23,6 +23,12 @@ void RunTilesNeonDot(const void* packed, const Epilogue& epilogue,
 void RunTilesI8mm(const void* packed, const Epilogue& epilogue,
                   const Task& task);
 
+// layout_neon.cc
+void RowsToPanelNeon(const int8_t* rows, size_t stride, int tokens,
+                     int channels, uint8_t* panel);
+void PanelToRowsNeon(const uint8_t* panel, int tokens, int channels,
+                     int8_t* rows, size_t stride);
+
 }  // namespace tf_pof
 
 #endif  // TF_POF_RUNTIME_CC_KERNELS_ARM_H_

@@ -29,7 +29,8 @@ void TestRowSource() {
 }
 
 void TestIsa() {
-  Data d = MakeData({200, 40, 3, 0.2, kRandom, 5, 0, true});
+  // Without zeros: each set has a kernel for that.
+  Data d = MakeData({200, 40, 3, 1.0, kRandom, 5, 0, true});
   TfPofFullyConnectedParams params = ParamsOf(d, kKinds[3]);
   int count = 0;
   for (; TfPofIsaName(count) != nullptr; ++count) {
