@@ -8,9 +8,7 @@
 #ifndef TF_POF_RUNTIME_CC_ATTENTION_VECTOR_H_
 #define TF_POF_RUNTIME_CC_ATTENTION_VECTOR_H_
 
-#include <float.h>
-
-#include "attention_pack_vector.h"
+#include "attention_scores_vector.h"
 #include "ticks.h"
 
 namespace tf_pof {
@@ -49,109 +47,6 @@ TF_POF_INLINE void ForTiles(int rows, int vectors, const Tile& tile) {
   }
 }
 
-// Adds the dot products of a group of 4 bytes of each row of `shared` and a
-// vector after the other of `own`.
-template <typename Product, int kRows, int kVectors>
-TF_POF_INLINE void AddProduct(const uint8_t* shared, size_t shared_stride,
-                              const uint8_t* own,
-                              typename Product::Sums (&sums)[kRows][kVectors]) {
-  typename Product::Own values[kVectors];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) values[v] = Product::LoadOwn(own + v * 64);
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    const auto group = Product::LoadShared(shared + r * shared_stride);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      Product::Dot(group, values[v], &sums[r][v]);
-    }
-  }
-}
-
-// The same of `groups`, which follow each other in `shared`.
-template <typename Product, int kRows, int kVectors>
-TF_POF_INLINE void AddProducts(
-    const uint8_t* shared, size_t shared_stride, const uint8_t* own,
-    size_t own_stride, int groups,
-    typename Product::Sums (&sums)[kRows][kVectors]) {
-  for (const uint8_t* end = shared + 4 * groups; shared != end;
-       shared += 4, own += own_stride) {
-    AddProduct<Product, kRows, kVectors>(shared, shared_stride, own, sums);
-  }
-}
-
-// What tiles of scores are made of.
-struct Scores {
-  const uint8_t* queries;
-  const uint8_t* keys;
-  const int32_t* corrections;
-  const float* mask;
-  float* scores;  // [rows][stride]
-  size_t depth;   // bytes of a query
-  size_t stride;  // keys
-  int groups;
-  float scale;
-  Vector::Float* highest;  // of each lane, by row
-};
-
-// Scores of kRows queries and kVectors of keys. Not inlined, so that pointers
-// stay in registers.
-template <int kRows, int kVectors>
-__attribute__((noinline)) void ScoreTile(const Scores& all, int row,
-                                         int first) {
-  using Product = Vector::Scores;
-  typename Product::Sums sums[kRows][kVectors];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) {
-    const Vector::Int correction =
-        Vector::LoadInt(all.corrections + (first + v) * kLanes);
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) sums[r][v] = Product::Start(correction);
-  }
-  AddProducts<Product, kRows, kVectors>(all.queries + row * all.depth,
-                                        all.depth, all.keys + first * 64,
-                                        all.stride * 4, all.groups, sums);
-  const Vector::Float scale = Vector::Set(all.scale);
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    Vector::Float most = all.highest[row + r];
-    float* to = all.scores + (row + r) * all.stride;
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const int at = (first + v) * kLanes;
-      const Vector::Float score =
-          Vector::Fma(Vector::ToFloat(Product::Total(sums[r][v])), scale,
-                      Vector::Load(all.mask + at));
-      Vector::Store(to + at, score);
-      most = Vector::Max(score, most);
-    }
-    all.highest[row + r] = most;
-  }
-}
-
-// Writes scores, and the highest in each lane.
-void Score(const Head& head, int rows, Vector::Float* highest) {
-  using Product = Vector::Scores;
-  const AttentionScratch& plan = head.plan;
-  const Scores all = {head.at<const uint8_t>(plan.queries),
-                      head.at<const uint8_t>(plan.key_tile),
-                      head.at<const int32_t>(plan.corrections),
-                      head.at<const float>(plan.mask),
-                      head.at<float>(plan.scores),
-                      plan.depth * sizeof(typename Product::SharedElement),
-                      static_cast<size_t>(plan.keys),
-                      plan.depth / Product::kSize,
-                      head.score_scale(),
-                      highest};
-  for (int r = 0; r < kQueryRows; ++r) highest[r] = Vector::Set(-FLT_MAX);
-  ForTiles<Product>(
-      rows, CeilDiv(head.keys, kPairKeys) * 2,
-      [&](auto count, int row, int first) __attribute__((always_inline)) {
-        constexpr int kVectors = decltype(count)::value;
-        ScoreTile<Product::Rows(kVectors), kVectors>(all, row, first);
-      });
-}
-
 // round(32767 * 2^-x) of two vectors x = most - score: 0 from 16 on. The
 // polynomial is 65534 * 2^-fraction, within 2.
 TF_POF_INLINE Vector::Short Weigh(const float* scores,
@@ -174,30 +69,30 @@ struct Values {
   const float* scores;  // [rows][stride]
   int16_t* weights;     // the same
   const uint8_t* values;
+  int rows;
   int keys;
   size_t stride;
-  size_t channels;      // of values, bytes of a group
-  Vector::Float* most;  // score in all lanes, by row
-  Vector::Int* sums;    // of the weights
+  size_t channels;            // of values, bytes of a group
+  const Vector::Float* most;  // score in all lanes, by row
+  Vector::Int* sums;          // of the weights
 };
 
-// Products of the weights of kRows queries and kVectors of the values. Weights
-// are made on the way if kWeigh, two vectors ahead of their use.
+// Products of the weights of kRows queries and kVectors of the values. If
+// kWeigh, weights are made on the way, two vectors ahead of their use: those
+// that begin the next tile's rows at last.
 template <int kRows, int kVectors, bool kWeigh>
 TF_POF_INLINE void AddValues(
     const Values& all, int row, int first,
     typename Vector::Pairs::Sums (&sums)[kRows][kVectors]) {
   using Product = Vector::Pairs;
   const size_t stride = all.stride;
-  const float* scores = all.scores + row * stride;
-  int16_t* weights = all.weights + row * stride;
   const int keys = all.keys;
   const size_t channels = all.channels;
   const auto weigh = [&](int r, int k) __attribute__((always_inline)) {
     const Vector::Short weight =
-        Weigh(scores + r * stride + k, all.most[row + r]);
-    Vector::StoreShort(weights + r * stride + k, weight);
-    all.sums[row + r] = Vector::AddPairs(all.sums[row + r], weight);
+        Weigh(all.scores + r * stride + k, all.most[r]);
+    Vector::StoreShort(all.weights + r * stride + k, weight);
+    all.sums[r] = Vector::AddPairs(all.sums[r], weight);
   };
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -206,29 +101,39 @@ TF_POF_INLINE void AddValues(
       sums[r][v] = Product::Start(Vector::SetInt(0));
     }
   }
-  const uint8_t* own = all.values + first * 64;
-  if (kWeigh) {
+  const bool is_last = !kWeigh || row + kRows >= all.rows;
+  if (kWeigh && row == 0) {
     for (int r = 0; r < kRows; ++r) weigh(r, 0);
   }
+  const auto* weights =
+      reinterpret_cast<const uint8_t*>(all.weights + row * stride);
   const size_t weights_stride = stride * sizeof(int16_t);
+  const uint8_t* own = all.values + first * 64;
   int k = 0;
-  for (; k + kPairKeys < keys; k += kPairKeys) {
-    const auto* pair = reinterpret_cast<const uint8_t*>(weights + k);
+  for (; keys - k >= kLanes; k += kPairKeys) {
+    const bool inside = k + kPairKeys < keys;
+    const bool ahead = kWeigh && (inside || !is_last);
+    const int ahead_row = inside ? row : row + kRows;
+    const int ahead_k = inside ? k + kPairKeys : 0;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      if (kWeigh) weigh(r, k + kPairKeys);
+      if (ahead) weigh(ahead_row + r, ahead_k);
       const int end = (r + 1) * kLanes / kRows;
 #pragma GCC unroll 16
       for (int i = r * kLanes / kRows; i < end; ++i) {
-        AddProduct<Product, kRows, kVectors>(pair, weights_stride, own, sums);
-        pair += 4;
+        AddProduct<Product, kRows, kVectors>(weights, weights_stride, own,
+                                             sums);
+        weights += 4;
         own += channels;
       }
     }
   }
-  AddProducts<Product, kRows, kVectors>(
-      reinterpret_cast<const uint8_t*>(weights + k), weights_stride, own,
-      channels, Min(keys - k, kLanes), sums);
+  if (k >= keys) return;
+  AddProducts<Product, kRows, kVectors>(weights, weights_stride, own, channels,
+                                        keys - k, sums);
+  if (!is_last) {
+    for (int r = 0; r < kRows; ++r) weigh(row + kRows + r, 0);
+  }
 }
 
 // What is done with the sums of a block of keys.
@@ -246,27 +151,49 @@ struct Context {
   float step;
   float offset;
 
-  // Adds the sums of a vector, or rounds them after the last block.
-  __attribute__((always_inline)) void Take(const Vector::Int& total, int row,
-                                           int at,
-                                           const Vector::Float& scale) const {
+  // Adds the sums of vectors from channel `at` on, or rounds them after the
+  // last block.
+  template <int kVectors>
+  __attribute__((always_inline)) void Take(Vector::Float (&values)[kVectors],
+                                           int row, int at) const {
     float* before = sums + row * stride + at;
-    Vector::Float sum = Vector::ToFloat(total);
-    if (!is_first) sum = Vector::Add(Vector::Load(before), sum);
+    if (!is_first) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        values[v] = Vector::Add(Vector::Load(before + v * kLanes), values[v]);
+      }
+    }
     if (!is_last) {
-      Vector::Store(before, sum);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        Vector::Store(before + v * kLanes, values[v]);
+      }
       return;
     }
     if (row >= rows) return;
-    const Vector::Int rounded =
-        quantize(Vector::Fma(sum, scale, Vector::Set(offset)));
+    const Vector::Float scale =
+        Vector::Set(step / static_cast<float>(totals[row]));
+    const Vector::Float start = Vector::Set(offset);
+    Vector::Int rounded[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      rounded[v] = quantize(Vector::Fma(values[v], scale, start));
+    }
     int8_t* to = output + row * output_stride + at;
-    if (channels - at >= kLanes) {
+    const int left = channels - at;
+    if (left < kVectors * kLanes) {
+      int8_t last[kVectors * kLanes];
+      for (int v = 0; v < kVectors; ++v) {
+        Vector::StoreInt8(last + v * kLanes, rounded[v]);
+      }
+      memcpy(to, last, left);
+    } else if constexpr (kVectors == 4) {
       Vector::StoreInt8(to, rounded);
     } else {
-      int8_t last[kLanes];
-      Vector::StoreInt8(last, rounded);
-      memcpy(to, last, channels - at);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        Vector::StoreInt8(to + v * kLanes, rounded[v]);
+      }
     }
   }
 };
@@ -288,13 +215,12 @@ __attribute__((noinline)) void ValueTile(const Values& all,
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    const Vector::Float scale =
-        Vector::Set(context.step / static_cast<float>(context.totals[row + r]));
+    Vector::Float values[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      context.Take(Product::Total(sums[r][v]), row + r, (first + v) * kLanes,
-                   scale);
+      values[v] = Vector::ToFloat(Product::Total(sums[r][v]));
     }
+    context.Take(values, row + r, first * kLanes);
   }
 }
 
@@ -304,11 +230,7 @@ void WeighValues(const Head& head, int query, int rows,
   using Product = Vector::Pairs;
   const AttentionScratch& plan = head.plan;
   const TfPofAttentionParams& p = *head.task.params;
-  Vector::Float most[kQueryRows];
   int64_t totals[kQueryRows] = {};
-  for (int r = 0; r < kQueryRows; ++r) {
-    most[r] = Vector::Set(Vector::Highest(highest[r]));
-  }
   const float step = p.value.scale / p.output.scale;
   Context context = {head.at<float>(plan.context),
                      totals,
@@ -330,10 +252,11 @@ void WeighValues(const Head& head, int query, int rows,
         head.at<const float>(plan.scores) + block,
         head.at<int16_t>(plan.weights) + block,
         head.at<const uint8_t>(plan.value_tile) + block / 2 * channels,
+        rows,
         Min(head.keys - block, kWeightKeys),
         static_cast<size_t>(plan.keys),
         channels,
-        most,
+        highest,
         sums};
     context.is_first = block == 0;
     context.is_last = head.keys - block <= kWeightKeys;
@@ -367,7 +290,7 @@ void Attention(const AttentionTask& task) {
   for (int first = task.query_begin; first < task.query_end;
        first += kQueryRows) {
     const int rows = Min(kQueryRows, task.query_end - first);
-    Vector::Float highest[kQueryRows];
+    Vector::Float highest[kQueryRows] = {};
     PackQueries(head, first, rows);
     Score(head, rows, highest);
     if (task.ticks != nullptr) AddTicks(&task.ticks->scores, &now);

@@ -76,7 +76,7 @@ struct Buffer {
 // Internal to each file: files are compiled for different processors, and the
 // linker must not share their copies of a function.
 template <typename T>
-static inline T Min(T a, T b) {
+static constexpr T Min(T a, T b) {
   return a < b ? a : b;
 }
 
