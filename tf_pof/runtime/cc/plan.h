@@ -53,6 +53,7 @@ struct Plan {
   Buffer<StepTime> times;  // [steps], or none where nobody asked
   // Dense weights that other partitions seem to need, but do not read.
   Buffer<int> unread_weights;
+  const TransformerKernel* kernel;  // of steps that are not linear
   bool packed;
   uint8_t* memory;  // of the arena, then the workspace, unaligned
   size_t memory_bytes;

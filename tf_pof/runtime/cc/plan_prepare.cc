@@ -188,6 +188,10 @@ TfLiteStatus Plan::Prepare(TfLiteContext* context,
   if (!InferShapes(context) || !ResizeOutputs(context, *this)) {
     return kTfLiteError;
   }
+  // Options of unknown instructions were refused.
+  Isa isa = kBestIsa;
+  FindIsa(options.isa, &isa);
+  kernel = &BestTransformerKernel(isa);
   if (!packed && !PackOnAllProcessors(context, options, pool, this)) {
     return kTfLiteError;
   }

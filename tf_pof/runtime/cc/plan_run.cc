@@ -53,13 +53,23 @@ struct Runner {
     const int64_t example =
         int64_t{p.sequence} * p.heads.num_heads * p.heads.head_size;
     const int batch = static_cast<int>(At(step.inputs[0]).elements / example);
+    // One mask for all: examples have a call each.
+    const int mask = step.inputs[3];
+    const int calls = mask >= 0 && At(mask).elements == p.sequence ? batch : 1;
     StepTime* time = Time(step);
-    return RunAttention(
-        BestTransformerKernel(), &p.heads, batch, p.sequence,
-        Data<int8_t>(step.inputs[0]), Data<int8_t>(step.inputs[1]),
-        Data<int8_t>(step.inputs[2]), Data<float>(step.inputs[3]),
-        Data<int8_t>(step.outputs[0]), workspace, pool,
-        time == nullptr ? nullptr : &time->ticks);
+    const auto* query = Data<int8_t>(step.inputs[0]);
+    const auto* key = Data<int8_t>(step.inputs[1]);
+    const auto* value = Data<int8_t>(step.inputs[2]);
+    auto* output = Data<int8_t>(step.outputs[0]);
+    TfPofStatus status = kTfPofOk;
+    for (int i = 0; i < calls && status == kTfPofOk; ++i) {
+      const int64_t at = i * example;
+      status = RunAttention(*plan->kernel, &p.heads, batch / calls, p.sequence,
+                            query + at, key + at, value + at, Data<float>(mask),
+                            output + at, workspace, pool,
+                            time == nullptr ? nullptr : &time->ticks);
+    }
+    return status;
   }
 
   TfPofLayerNormParams Norm(const LayerNormParams& params) const {
@@ -77,11 +87,15 @@ struct Runner {
     for (const int value : step.inputs) {
       if (value >= 0) elements = At(value).elements;
     }
-    return TfPofLayerNormRun(
-        &norm, static_cast<int>(elements / norm.channels),
-        Data<float>(step.inputs[0]), Data<int8_t>(step.inputs[1]),
-        Data<float>(step.inputs[2]), Data<float>(step.outputs[0]),
-        Data<int8_t>(step.outputs[1]), pool);
+    NormTask task = {};
+    task.params = &norm;
+    task.residual = Data<float>(step.inputs[0]);
+    task.x = Data<int8_t>(step.inputs[1]);
+    task.float_x = Data<float>(step.inputs[2]);
+    task.output = Data<float>(step.outputs[0]);
+    task.quantized = Data<int8_t>(step.outputs[1]);
+    return RunNorm(*plan->kernel, task,
+                   static_cast<int>(elements / norm.channels), pool);
   }
 
   TfPofStatus Embeddings(const Step& step) const {
@@ -97,10 +111,10 @@ struct Runner {
       ids[i] = Data<int32_t>(step.inputs[i]);
       if (step.inputs[i] >= 0) some = &At(step.inputs[i]);
     }
-    return TfPofEmbeddingsRun(tables, ids, p.num_tables,
-                              static_cast<int>(some->elements), some->dims[1],
-                              &norm, Data<float>(step.outputs[0]),
-                              Data<int8_t>(step.outputs[1]), pool);
+    return RunEmbeddings(*plan->kernel, tables, ids, p.num_tables,
+                         static_cast<int>(some->elements), some->dims[1], &norm,
+                         Data<float>(step.outputs[0]),
+                         Data<int8_t>(step.outputs[1]), pool);
   }
 
   TfPofStatus Mask(const Step& step) const {
@@ -170,13 +184,14 @@ struct Runner {
       case StepKind::kToken:
         return Token(step);
       case StepKind::kQuantize:
-        TfPofQuantize(Data<float>(step.inputs[0]), At(step.inputs[0]).elements,
-                      step.quantization, static_cast<int8_t*>(first));
+        plan->kernel->quantize(Data<float>(step.inputs[0]),
+                               At(step.inputs[0]).elements, step.quantization,
+                               static_cast<int8_t*>(first));
         return kTfPofOk;
       case StepKind::kDequantize:
-        TfPofDequantize(Data<int8_t>(step.inputs[0]),
-                        At(step.inputs[0]).elements, step.quantization,
-                        static_cast<float*>(first));
+        plan->kernel->dequantize(Data<int8_t>(step.inputs[0]),
+                                 At(step.inputs[0]).elements, step.quantization,
+                                 static_cast<float*>(first));
         return kTfPofOk;
       case StepKind::kUnpacked:
         return kTfPofOk;

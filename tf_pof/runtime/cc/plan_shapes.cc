@@ -89,7 +89,7 @@ struct Inference {
     if (At(step.inputs[1])->elements != elements ||
         At(step.inputs[2])->elements != elements || elements % example != 0 ||
         (p.batch >= 0 && elements / example != p.batch) ||
-        (mask != nullptr &&
+        (mask != nullptr && mask->elements != p.sequence &&
          mask->elements != elements / example * p.sequence)) {
       return false;
     }

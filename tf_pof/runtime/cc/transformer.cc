@@ -224,6 +224,25 @@ TfPofStatus RunNorm(const TransformerKernel& kernel, NormTask task,
   return kTfPofOk;
 }
 
+TfPofStatus RunEmbeddings(const TransformerKernel& kernel,
+                          const TfPofTable* tables, const int32_t* const* ids,
+                          int32_t num_tables, int32_t tokens, int32_t sequence,
+                          const TfPofLayerNormParams* norm, float* output,
+                          int8_t* quantized, TfPofThreadPool* pool) {
+  if (!IsValid(tables, ids, num_tables, tokens, sequence)) {
+    return kTfPofInvalidArgument;
+  }
+  NormTask task = {};
+  task.params = norm;
+  task.output = output;
+  task.quantized = quantized;
+  task.tables = tables;
+  task.ids = ids;
+  task.num_tables = num_tables;
+  task.sequence = sequence;
+  return RunNorm(kernel, task, tokens, pool);
+}
+
 }  // namespace tf_pof
 
 size_t TfPofAttentionWorkspace(const TfPofAttentionParams* params,
@@ -262,18 +281,8 @@ TfPofStatus TfPofEmbeddingsRun(const TfPofTable* tables,
                                int32_t tokens, int32_t sequence,
                                const TfPofLayerNormParams* norm, float* output,
                                int8_t* quantized, TfPofThreadPool* pool) {
-  if (!IsValid(tables, ids, num_tables, tokens, sequence)) {
-    return kTfPofInvalidArgument;
-  }
-  NormTask task = {};
-  task.params = norm;
-  task.output = output;
-  task.quantized = quantized;
-  task.tables = tables;
-  task.ids = ids;
-  task.num_tables = num_tables;
-  task.sequence = sequence;
-  return tf_pof::RunNorm(BestTransformerKernel(), task, tokens, pool);
+  return tf_pof::RunEmbeddings(BestTransformerKernel(), tables, ids, num_tables,
+                               tokens, sequence, norm, output, quantized, pool);
 }
 
 void TfPofQuantize(const float* input, size_t count,

@@ -80,8 +80,8 @@ extern const TransformerKernel kTransformerNeonDot;
 extern const TransformerKernel* const kTransformerKernels[];
 extern const int kNumTransformerKernels;
 
-// The fastest of this processor.
-const TransformerKernel& BestTransformerKernel();
+// The fastest of this processor with instructions up to `isa`.
+const TransformerKernel& BestTransformerKernel(Isa isa = kBestIsa);
 
 // The public functions with a kernel of one's choice. `ticks`, which may be
 // null, are added to.
@@ -92,9 +92,14 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
                          const float* mask, int8_t* output, void* workspace,
                          TfPofThreadPool* pool,
                          AttentionTicks* ticks = nullptr);
-// Takes a task that lacks only `begin` and `end`.
+// Takes a task that lacks only `begin` and `end`, and no tables.
 TfPofStatus RunNorm(const TransformerKernel& kernel, NormTask task,
                     int32_t tokens, TfPofThreadPool* pool);
+TfPofStatus RunEmbeddings(const TransformerKernel& kernel,
+                          const TfPofTable* tables, const int32_t* const* ids,
+                          int32_t num_tables, int32_t tokens, int32_t sequence,
+                          const TfPofLayerNormParams* norm, float* output,
+                          int8_t* quantized, TfPofThreadPool* pool);
 
 }  // namespace tf_pof
 

@@ -17,9 +17,12 @@ const TransformerKernel* const kTransformerKernels[] = {
 const int kNumTransformerKernels =
     sizeof(kTransformerKernels) / sizeof(kTransformerKernels[0]);
 
-const TransformerKernel& BestTransformerKernel() {
+const TransformerKernel& BestTransformerKernel(Isa isa) {
   int best = kNumTransformerKernels - 1;
-  while (!Supported(kTransformerKernels[best]->isa)) --best;
+  while (kTransformerKernels[best]->isa > isa ||
+         !Supported(kTransformerKernels[best]->isa)) {
+    --best;
+  }
   return *kTransformerKernels[best];
 }
 

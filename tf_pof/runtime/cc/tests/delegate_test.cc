@@ -10,6 +10,7 @@
 #include "crc32.h"
 #include "delegate_options.h"
 #include "tests/testing.h"
+#include "transformer_kernel.h"
 #include "weights_cache.h"
 
 namespace tf_pof {
@@ -294,6 +295,14 @@ void TestOptions() {
   CHECK(!Parse({nullptr, nullptr}, &options, error), "null");
 }
 
+void TestInstructionsOfAllKernels() {
+  for (int i = 0; TfPofIsaName(i) != nullptr; ++i) {
+    Isa isa;
+    CHECK(FindIsa(TfPofIsaName(i), &isa), "%s", TfPofIsaName(i));
+    CHECK(BestTransformerKernel(isa).isa == isa, "%s", TfPofIsaName(i));
+  }
+}
+
 }  // namespace
 }  // namespace tf_pof
 
@@ -305,5 +314,6 @@ int main() {
   tf_pof::TestCorruptPackedWeightsAreToldOf();
   tf_pof::TestOnlyFilesLosePages();
   tf_pof::TestOptions();
+  tf_pof::TestInstructionsOfAllKernels();
   return 0;
 }
