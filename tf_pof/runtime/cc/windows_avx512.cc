@@ -129,7 +129,7 @@ TF_POF_INLINE void StepTokens(const uint8_t* inputs, size_t window,
       picked[t + 1] = Pick<t + 1>(inputs, window, picks);
     }
     // The pipes are chosen as instructions come in, better so by 2 to 3 %.
-    asm volatile("nop\n\tnop");
+    if constexpr (tokens >= 8) asm volatile("nop\n\tnop");
     StepTokens<tokens, t + 2>(inputs, window, picks, weights, picked, sums);
   } else {
     constexpr int done = t >= 3 ? t - 3 : 0;
