@@ -44,6 +44,9 @@ THREADS = flags.DEFINE_integer(
 ROUNDS = flags.DEFINE_integer("rounds", 25, "Times that engines take turns.")
 PANELS = flags.DEFINE_bool("panels", False, "Panels in and out, not rows.")
 COMPILER = flags.DEFINE_string("compiler", "", "C++ compiler of the library.")
+LIBRARY = flags.DEFINE_string(
+    "library", "", "A libtf_pof_kernels.so to time; by default one is built."
+)
 BESIDE_COMPILER = flags.DEFINE_string(
     "beside_compiler",
     "",
@@ -239,7 +242,8 @@ def call_costs(lib) -> dict[str, float]:
 def main(argv):
     del argv
     with tempfile.TemporaryDirectory() as folder:
-        lib = library.Library(library.build(folder, COMPILER.value))
+        path = LIBRARY.value or library.build(folder, COMPILER.value)
+        lib = library.Library(path)
         names = KERNELS.value or [
             *(name for name in lib.kernels() if not name.endswith("scalar")),
             "chosen",

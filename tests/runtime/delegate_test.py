@@ -170,11 +170,11 @@ def test_verbose_says_kernels_and_what_is_left(capfd):
         r"kernel of isa best for 77 tokens; \d+ bytes",
         said,
     )
-    assert "below the min_sparsity of 50 %" not in said
+    assert "below the min_sparsity of 40 %" not in said
     delegated(lite_files.make([matrix(0.1)]), verbose=1)
     said = capfd.readouterr().err
     assert "runs 0 of 1 nodes" in said
-    assert "below the min_sparsity of 50 %" in said
+    assert "below the min_sparsity of 40 %" in said
 
 
 def matrix(zeros, rows=40, columns=24):

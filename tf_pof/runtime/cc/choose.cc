@@ -160,7 +160,7 @@ double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
 
 double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,
                        int tokens) {
-  const double tile = Max(2.0 / tokens, 0.52);
+  const double tile = tokens == 1 ? 1.1 : Max(1.6 / tokens, 0.52);
   return (counts.tiles * tile + layer.outputs * 0.2 + layer.inputs * 0.1) *
          RowsTokens(tokens);
 }
