@@ -6,6 +6,7 @@ are specified so. LiteRT itself need not agree with itself across processors.
 
 import json
 import os
+import re
 import shlex
 import shutil
 
@@ -26,6 +27,22 @@ PROCESSORS = {
     "cortex-a53": {"neon", "scalar"},
     "cortex-a76": {"neondot", "neon", "scalar"},
     "neoverse-n2": {"i8mm", "neondot", "neon", "scalar"},
+}
+# Kernels that their layers get, by the instructions.
+KERNELS = {
+    "scalar": {"1x1_scalar"},
+    "neon": {"1x1_interleave_neon", "4x1_interleave_neon", "16x4_tiles_neon"},
+    "neondot": {
+        *("1x1_interleave_neondot", "4x1_interleave_neondot"),
+        "16x4_tiles_neondot",
+    },
+    "i8mm": {"16x8_tiles_i8mm"},
+}
+# Blocks of weights kept whole, and the share of zeros.
+FORMS = {
+    "dense": ((1, 1), 0.0),
+    "1x1": ((1, 1), 0.8),
+    "4x1": ((4, 1), 0.8),
 }
 OPTIONS = {"min_sparsity": 0, "verbose": 1}
 # What is used of Android's C library, all of it there in version 24; two have
@@ -135,14 +152,14 @@ def bundled():
 def cases():
     """Names of models, their .tflite, and inputs by signature.
 
-    Weights are dense and packed, zeros lone and in blocks.
+    All have their weights as they are, and packed.
     """
     found = {}
     for kind in converted.KINDS:
-        for block in ((1, 1), (4, 1)):
-            contents = models.sparse(kind, block)
+        for form, (block, zeros) in FORMS.items():
+            contents = models.sparse(kind, block, zeros)
             runner = models.stock(contents)
-            found[f"{kind}_{block[0]}"] = contents, {
+            found[f"{kind}_{form}"] = contents, {
                 signature: models.inputs(runner, signature, batch=3)
                 for signature in runner.get_signature_list()
             }
@@ -194,6 +211,8 @@ def test_delegate_gives_in_litert_what_it_gives_here(
                 # Levels of int8 tensors that round apart, some 0.02 each.
                 assert np.abs(array - expected[key]).mean() <= 0.02
     assert done.stderr.count("tf_pof: runs ") == expected_lines
+    taken = set(re.findall(r"zeros: (\w+), the cheapest kernel", done.stderr))
+    assert taken >= set.union(*(KERNELS[x] for x in PROCESSORS[processor]))
 
 
 def outputs(folder, stem):
