@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <unistd.h>
 
 #include "delegate_report.h"
@@ -31,16 +32,16 @@ void PackLayer(void* context, int32_t i, int32_t thread) {
   auto& packing = *static_cast<Packing*>(context);
   Packing::Layer& layer = packing.layers.data[i];
   const LayerSource& source = layer.source;
-  layer.status =
-      AcquireLayer(source, packing.pool,
-                   &packing.plan->layers.data[packing.steps.data[i]],
-                   &layer.origin, &layer.problem);
+  layer.status = AcquireLayer(source, packing.pool,
+                              &packing.plan->layers.data[packing.steps.data[i]],
+                              &layer.origin, &layer.problem);
   if (layer.status != kTfPofOk) return;
   const size_t dense =
       static_cast<size_t>(source.params.num_inputs) * source.params.num_outputs;
-  DropFilePages(source.packed != nullptr ? source.packed : source.params.weights,
-                source.packed != nullptr ? source.packed_bytes : dense,
-                &packing.mappings.data[thread]);
+  DropFilePages(
+      source.packed != nullptr ? source.packed : source.params.weights,
+      source.packed != nullptr ? source.packed_bytes : dense,
+      &packing.mappings.data[thread]);
 }
 
 // False after reporting what is wrong.
@@ -138,6 +139,29 @@ bool ResizeOutputs(TfLiteContext* context, const Plan& plan) {
   return true;
 }
 
+// Which steps share work, and what never becomes rows.
+void ReportPlan(const TfLiteContext& context, const Plan& plan) {
+  const auto name = [&](int tensor) {
+    const char* found = context.tensors[tensor].name;
+    return found == nullptr ? "" : found;
+  };
+  for (size_t i = 0; i < plan.steps.size; ++i) {
+    const int count = plan.together.data[i];
+    if (count < 2) continue;
+    fprintf(stderr, "tf_pof: one call for %d layers of one input:", count);
+    for (int j = 0; j < count; ++j) {
+      fprintf(stderr, " %s", name(plan.steps.data[i + j].linear.weights));
+    }
+    fprintf(stderr, "\n");
+  }
+  for (size_t i = 0; i < plan.values.size; ++i) {
+    const Value& value = plan.values.data[i];
+    if (value.layout == kTfPofPanels) {
+      fprintf(stderr, "tf_pof: stays in panels: %s\n", name(value.tensor));
+    }
+  }
+}
+
 }  // namespace
 
 const char* Sentence(TfPofStatus status) {
@@ -195,6 +219,7 @@ TfLiteStatus Plan::Prepare(TfLiteContext* context,
   if (!packed && !PackOnAllProcessors(context, options, pool, this)) {
     return kTfLiteError;
   }
+  const bool first = !packed;
   packed = true;
   if (options.profile && !times.Resize(steps.size)) {
     context->ReportError(context, "tf_pof: %s", Sentence(kTfPofOutOfMemory));
@@ -204,6 +229,7 @@ TfLiteStatus Plan::Prepare(TfLiteContext* context,
     context->ReportError(context, "tf_pof: %s", Sentence(kTfPofOutOfMemory));
     return kTfLiteError;
   }
+  if (first && options.verbose) ReportPlan(*context, *this);
   return kTfLiteOk;
 }
 
