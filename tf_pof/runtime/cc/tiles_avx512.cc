@@ -258,7 +258,7 @@ bool RunDense(const Tiles& p, const Epilogue& epilogue, const Task& task, int n,
       }
     }
     if constexpr (tokens == 1) {
-      RunDenseToken<8>(task.scratch, weights, count, sums);
+      RunDenseToken<4>(task.scratch, weights, count, sums);
     } else {
       RunDenseGroups<tokens, groups>(task.scratch + first * kTileInputs,
                                      BlockBytes(task.tokens), weights, count,
