@@ -50,7 +50,8 @@ def rows(folder, engine):
 @pytest.mark.parametrize(
     "engine",
     ["litert", "litert_builtin", "tf_lite", "tf_lite_builtin", "openvino"]
-    + ["onnx", "litertjs"],
+    + ["onnx", "litertjs", "delegate", "delegate_litert_2_2"]
+    + ["delegate_litert_2_1", "delegate_tf_lite", "delegate_tf_lite_2_20"],
 )
 def test_a_runtime_computes_what_the_model_does(engine, tmp_path):
     found = rows(tmp_path, engine)

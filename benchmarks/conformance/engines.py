@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 
+from tf_pof.runtime import library
+
 _HERE = pathlib.Path(__file__).parent
 FOLDER = pathlib.Path("~/.cache/tf_pof/conformance").expanduser()
 _SECONDS = 1800
@@ -54,7 +56,7 @@ class Engine:
             run = subprocess.run(
                 [*command, script, model, inputs, outputs, *self.options],
                 cwd=folder,
-                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                env=self.environment(),
                 capture_output=True,
                 text=True,
                 timeout=_SECONDS,
@@ -65,6 +67,16 @@ class Engine:
             raise RuntimeError(_message(run))
         with open(outputs, encoding="utf-8") as file:
             return json.load(file)
+
+    def environment(self):
+        """That the script runs in."""
+        found = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        if "delegate" not in self.options:
+            return found
+        try:
+            return found | {library.VARIABLE: library.library_path()}
+        except FileNotFoundError as error:
+            raise Missing(str(error)) from error
 
     def interpreter(self):
         """Command and folder to run the script with."""
@@ -145,6 +157,33 @@ ENGINES = {
         ("tflite-runtime", "xnnpack"),
         requirements="requirements_tflite_runtime.txt",
     ),
+    **{
+        name: Engine(
+            f"{package}, tf_pof's delegate",
+            "interpreter_engine.py",
+            (package, "delegate"),
+            requirements=requirements,
+        )
+        for name, package, requirements in (
+            ("delegate", "ai-edge-litert", None),
+            (
+                "delegate_litert_2_2",
+                "ai-edge-litert",
+                "requirements_litert_2_2.txt",
+            ),
+            (
+                "delegate_litert_2_1",
+                "ai-edge-litert",
+                "requirements_litert_2_1.txt",
+            ),
+            ("delegate_tf_lite", "tf.lite", None),
+            (
+                "delegate_tf_lite_2_20",
+                "tf.lite",
+                "requirements_tensorflow_2_20.txt",
+            ),
+        )
+    },
     "openvino": Engine(
         "OpenVINO",
         "openvino_engine.py",

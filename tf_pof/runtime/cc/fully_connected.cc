@@ -391,27 +391,3 @@ TfPofStatus TfPofFullyConnectedRunAll(
   TfPofThreadPoolRun(pool, blocks * run.tasks_per_block, RunTask, &run);
   return kTfPofOk;
 }
-
-size_t TfPofPanelBytes(int32_t tokens, int32_t channels) {
-  return static_cast<size_t>(CeilDiv(tokens, kPanelTokens)) * kPanelTokens *
-         channels;
-}
-
-void TfPofToPanels(const int8_t* rows, int32_t tokens, int32_t channels,
-                   int8_t* panels) {
-  for (int t = 0; t < tokens; t += kPanelTokens) {
-    const size_t start = static_cast<size_t>(t) * channels;
-    tf_pof::RowsToPanel(rows + start, channels, Min(kPanelTokens, tokens - t),
-                        channels, reinterpret_cast<uint8_t*>(panels) + start);
-  }
-}
-
-void TfPofFromPanels(const int8_t* panels, int32_t tokens, int32_t channels,
-                     int8_t* rows) {
-  for (int t = 0; t < tokens; t += kPanelTokens) {
-    const size_t start = static_cast<size_t>(t) * channels;
-    tf_pof::PanelToRows(reinterpret_cast<const uint8_t*>(panels) + start,
-                        Min(kPanelTokens, tokens - t), channels, rows + start,
-                        channels);
-  }
-}

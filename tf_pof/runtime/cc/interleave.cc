@@ -185,7 +185,8 @@ struct InterleavePart {
     size_t at = stream.size;
     size_t total = 0;
     for (int i = 0; i < count; i += step) total += blocks[i].quads;
-    if (!stream.Resize(at + total * InterleavedQuadBytes(rows, columns))) return false;
+    const size_t quad_bytes = InterleavedQuadBytes(rows, columns);
+    if (!stream.Resize(at + total * quad_bytes)) return false;
     List lists[2] = {};
     for (int i = 0; i < count; i += step) {
       const int quads = blocks[i].quads;
@@ -212,7 +213,7 @@ struct InterleavePart {
       } else {
         WriteBlock<4>(tile, lists[0], blocks[i].first, quads, to);
       }
-      at += quads * InterleavedQuadBytes(rows, columns);
+      at += quads * quad_bytes;
       if (!groups.Append(group)) return false;
     }
     return true;

@@ -1,4 +1,5 @@
 // The table of kernels: dispatch, tests and benchmarks are driven by it.
+#include "buffer.h"
 #include "choose.h"
 #include "interleave.h"
 #include "kernel.h"
@@ -118,6 +119,8 @@ void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
 
 }  // namespace tf_pof
 
+using tf_pof::kPanelTokens;
+
 int32_t TfPofKernelCount() {
   int32_t count = 0;
   for (int i = 0; i < tf_pof::kNumKernels; ++i) {
@@ -132,4 +135,29 @@ const char* TfPofKernelName(int32_t index) {
     if (index-- == 0) return tf_pof::kKernels[i].name;
   }
   return nullptr;
+}
+
+size_t TfPofPanelBytes(int32_t tokens, int32_t channels) {
+  return static_cast<size_t>(tf_pof::CeilDiv(tokens, kPanelTokens)) *
+         kPanelTokens * channels;
+}
+
+void TfPofToPanels(const int8_t* rows, int32_t tokens, int32_t channels,
+                   int8_t* panels) {
+  for (int t = 0; t < tokens; t += kPanelTokens) {
+    const size_t start = static_cast<size_t>(t) * channels;
+    tf_pof::RowsToPanel(rows + start, channels,
+                        tf_pof::Min(kPanelTokens, tokens - t), channels,
+                        reinterpret_cast<uint8_t*>(panels) + start);
+  }
+}
+
+void TfPofFromPanels(const int8_t* panels, int32_t tokens, int32_t channels,
+                     int8_t* rows) {
+  for (int t = 0; t < tokens; t += kPanelTokens) {
+    const size_t start = static_cast<size_t>(t) * channels;
+    tf_pof::PanelToRows(reinterpret_cast<const uint8_t*>(panels) + start,
+                        tf_pof::Min(kPanelTokens, tokens - t), channels,
+                        rows + start, channels);
+  }
 }

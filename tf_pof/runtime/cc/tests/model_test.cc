@@ -43,7 +43,8 @@ uint32_t OutputsOf(const FakeModel& model) {
   for (size_t i = 0; i < model.records.size; ++i) {
     const TfLiteTensor& tensor = model.context.tensors[i];
     if (!(model.records.data[i].flags & FakeTensor::kOutput)) continue;
-    sum = sum * 31 + Crc32(static_cast<uint8_t*>(tensor.data.data), tensor.bytes);
+    const auto* data = static_cast<const uint8_t*>(tensor.data.data);
+    sum = sum * 31 + Crc32(data, tensor.bytes);
   }
   return sum;
 }
