@@ -60,8 +60,13 @@ int CountKeys(const Head& head) {
   const float* mask = head.task.mask;
   int keys = head.task.sequence;
   if (mask == nullptr) return keys;
-  float highest = -kMostMask;
-  for (int k = 0; k < keys; ++k) highest = Max(highest, mask[k]);
+  Vector::Float most_of_lanes = Vector::Set(-kMostMask);
+  int k = 0;
+  for (; k + kLanes <= keys; k += kLanes) {
+    most_of_lanes = Vector::Max(Vector::Load(mask + k), most_of_lanes);
+  }
+  float highest = Vector::Highest(most_of_lanes);
+  for (; k < keys; ++k) highest = Max(highest, mask[k]);
   highest = Min(highest, kMostMask) * kScoreOne;
   // What scores can differ by, and a power of two that rounds to nothing.
   const float most = 2.0f * 255 * 255 * static_cast<float>(head.head_size);
@@ -163,14 +168,23 @@ void PackValues(const Head& head) {
 void PackMask(const Head& head) {
   auto* to = head.at<float>(head.plan.mask);
   const float* mask = head.task.mask;
-  for (int k = 0; k < head.plan.keys; ++k) {
-    if (k >= head.keys) {
-      to[k] = -INFINITY;
+  for (int k = 0; k < head.plan.keys; k += kLanes) {
+    const int left = head.keys - k;
+    float masks[kLanes];
+    const float* from = masks;
+    if (mask != nullptr && left >= kLanes) {
+      from = mask + k;
     } else {
-      to[k] = mask == nullptr
-                  ? 0.0f
-                  : Max(-kMostMask, Min(kMostMask, mask[k])) * kScoreOne;
+      for (int i = 0; i < kLanes; ++i) {
+        masks[i] = mask == nullptr || i >= left ? 0.0f : mask[k + i];
+      }
     }
+    // NaN becomes the lowest.
+    const Vector::Float clamped =
+        Vector::Min(Vector::Max(Vector::Load(from), Vector::Set(-kMostMask)),
+                    Vector::Set(kMostMask));
+    Vector::Store(to + k, Vector::Mul(clamped, Vector::Set(kScoreOne)));
+    for (int i = Max(left, 0); i < kLanes; ++i) to[k + i] = -INFINITY;
   }
 }
 
