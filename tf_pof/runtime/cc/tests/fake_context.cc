@@ -1,7 +1,6 @@
 // What a delegate calls, and what calls it.
 #include <stdarg.h>
 
-#include "graph.h"
 #include "tests/fake_tflite.h"
 #include "tests/testing.h"
 
@@ -53,13 +52,21 @@ TfLiteStatus GetNode(TfLiteContext* context, int index, TfLiteNode** node,
   return kTfLiteOk;
 }
 
+// Elements of a shape, or -1 for too many or none at all.
+int64_t Count(const TfLiteIntArray* dims) {
+  if (dims == nullptr) return -1;
+  int64_t count = 1;
+  for (int i = 0; i < dims->size; ++i) {
+    if (dims->data[i] < 0) return -1;
+    count *= dims->data[i];
+    if (count > kMaxElements) return -1;
+  }
+  return count;
+}
+
 TfLiteStatus ResizeTensor(TfLiteContext*, TfLiteTensor* tensor,
                           TfLiteIntArray* dims) {
-  int64_t count = 1;
-  for (int i = 0; i < dims->size && count <= kMaxElements; ++i) {
-    count = dims->data[i] < 0 ? kMaxElements + 1 : count * dims->data[i];
-  }
-  if (count > kMaxElements) {
+  if (Count(dims) < 0) {
     free(dims);
     return kTfLiteError;
   }
@@ -172,8 +179,8 @@ TfLiteStatus FakeModel::Allocate() {
   for (size_t i = 0; i < records.size; ++i) {
     TfLiteTensor* tensor = &context.tensors[i];
     if (!used.data[i] || tensor->allocation_type == kTfLiteMmapRo) continue;
-    const int64_t count = NumElements(tensor->dims);
-    if (count < 0 || count > kMaxElements) {
+    const int64_t count = Count(tensor->dims);
+    if (count < 0) {
       status = kTfLiteError;
       continue;
     }
