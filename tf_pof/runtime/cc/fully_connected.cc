@@ -31,6 +31,8 @@ namespace {
 
 // Rows kernels take this many tokens at a time.
 constexpr int kRowsTokens = 16;
+// Packed weights that stay in an L2 cache.
+constexpr size_t kCachedBytes = size_t{896} << 10;
 
 size_t RoundUp(size_t bytes) { return CeilDiv(bytes, kCacheLine) * kCacheLine; }
 
@@ -76,8 +78,7 @@ const void* TaskInput(const Run& run, const TfPofFullyConnected& layer,
   const TfPofLayout wanted = layer.kernel->layout;
   const int8_t* from = run.input + static_cast<size_t>(first) * layer.inputs;
   if (run.input_layout == wanted) return from;
-  // A thread that goes on with the same tokens has them already, from another
-  // layer too: all have the same input.
+  // A thread that goes on with the same tokens has them already.
   auto* converted = reinterpret_cast<int32_t*>(base);
   uint8_t* to = base + kCacheLine + run.scratch.kernel;
   if (*converted == first) return to;
@@ -227,17 +228,6 @@ bool Valid(const TfPofFullyConnectedParams& p) {
   return false;
 }
 
-const Kernel* FindKernel(const char* name, tf_pof::Isa isa) {
-  for (int i = 0; i < tf_pof::kNumKernels; ++i) {
-    const Kernel& kernel = tf_pof::kKernels[i];
-    if (kernel.isa <= isa && tf_pof::Supported(kernel.isa) &&
-        strcmp(kernel.name, name) == 0) {
-      return &kernel;
-    }
-  }
-  return nullptr;
-}
-
 bool FillEpilogue(const TfPofFullyConnectedParams& p,
                   TfPofFullyConnected* layer) {
   if (!layer->scales.Resize(p.num_outputs)) return false;
@@ -267,7 +257,8 @@ TfPofStatus tf_pof::CreateLayer(const TfPofFullyConnectedParams& params,
   if (!Valid(params) || tokens < 1) return kTfPofInvalidArgument;
   tf_pof::Isa isa;
   if (!tf_pof::FindIsa(params.isa, &isa)) return kTfPofNoKernel;
-  const Kernel* chosen = kernel == nullptr ? nullptr : FindKernel(kernel, isa);
+  const Kernel* chosen =
+      kernel == nullptr ? nullptr : tf_pof::FindKernel(kernel, isa);
   if (kernel != nullptr && chosen == nullptr) return kTfPofNoKernel;
   if (stored != nullptr && (chosen == nullptr || chosen->list == nullptr)) {
     return kTfPofInvalidArgument;
@@ -282,10 +273,16 @@ TfPofStatus tf_pof::CreateLayer(const TfPofFullyConnectedParams& params,
   layer->output_zero_point = params.output_zero_point;
   TfPofStatus status = kTfPofOutOfMemory;
   if (FillEpilogue(params, layer)) {
-    const tf_pof::Layer source = {
-        params.num_inputs, params.num_outputs,      params.weights,
-        params.read_rows,  params.read_context,     params.bias,
-        layer->scales.data, params.input_zero_point, pool, stored};
+    const tf_pof::Layer source = {params.num_inputs,
+                                  params.num_outputs,
+                                  params.weights,
+                                  params.read_rows,
+                                  params.read_context,
+                                  params.bias,
+                                  layer->scales.data,
+                                  params.input_zero_point,
+                                  pool,
+                                  stored};
     status = chosen == nullptr
                  ? tf_pof::ChooseKernel(source, tokens, isa, &chosen)
                  : kTfPofOk;
@@ -356,6 +353,7 @@ TfPofStatus TfPofFullyConnectedRunAll(
   if (tokens < 1 || count < 1) return kTfPofInvalidArgument;
   bool rows = input_layout == kTfPofRows && output_layout == kTfPofRows;
   int units = 0;
+  size_t bytes = 0;
   for (int i = 0; i < count; ++i) {
     if (layers[i]->inputs != layers[0]->inputs ||
         (output_layout == kTfPofPanels && layers[i]->type != kTfPofInt8)) {
@@ -363,6 +361,15 @@ TfPofStatus TfPofFullyConnectedRunAll(
     }
     rows &= layers[i]->kernel->layout == kTfPofRows;
     units += layers[i]->units;
+    bytes += layers[i]->kernel->packed_bytes(layers[i]->packed);
+  }
+  if (count > 1 && bytes > kCachedBytes && tokens > kRowsTokens) {
+    // Each block of tokens would read all of them from beyond the cache.
+    for (int i = 0; i < count; ++i) {
+      TfPofFullyConnectedRun(layers[i], tokens, input, input_layout, outputs[i],
+                             output_layout, workspace, pool);
+    }
+    return kTfPofOk;
   }
   const int threads = TfPofThreadPoolThreads(pool);
   const uintptr_t start = reinterpret_cast<uintptr_t>(workspace);

@@ -107,6 +107,10 @@ bool Supported(Isa isa);
 // none on this processor.
 bool FindIsa(const char* name, Isa* isa);
 
+// The kernel of that name, or null if this processor has none with
+// instructions up to `isa`.
+const Kernel* FindKernel(const char* name, Isa isa);
+
 // The cheapest kernel of this processor for the layer, with instructions up to
 // `isa`.
 TfPofStatus ChooseKernel(const Layer& layer, int tokens, Isa isa,

@@ -89,6 +89,17 @@ const Kernel kKernels[] = {
 };
 const int kNumKernels = sizeof(kKernels) / sizeof(kKernels[0]);
 
+const Kernel* FindKernel(const char* name, Isa isa) {
+  for (int i = 0; i < kNumKernels; ++i) {
+    const Kernel& kernel = kKernels[i];
+    if (kernel.isa <= isa && Supported(kernel.isa) &&
+        strcmp(kernel.name, name) == 0) {
+      return &kernel;
+    }
+  }
+  return nullptr;
+}
+
 void RowsToPanel(const int8_t* rows, size_t stride, int tokens, int channels,
                  uint8_t* panel) {
 #if defined(__x86_64__)
