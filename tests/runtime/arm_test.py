@@ -50,7 +50,10 @@ OPTIONS = {"min_sparsity": 0, "verbose": 1}
 BIONIC = {
     *("__errno_location", "__isoc99_sscanf", "stderr"),
     *("calloc", "free", "malloc", "posix_memalign"),
-    *("memcpy", "memmove", "memset", "strchr", "strcmp", "strcpy", "strlen"),
+    *("memchr", "memcmp", "memcpy", "memmove", "memset"),
+    *("strchr", "strcmp", "strcpy", "strerror", "strlen"),
+    *("close", "fstat", "mkdir", "open", "read", "rename", "unlink", "write"),
+    *("geteuid", "getpid", "mmap", "munmap"),
     *("fclose", "fgets", "fopen", "fprintf", "fputc", "fputs", "fwrite"),
     *("snprintf", "strtod", "strtol", "erfcf", "tanhf"),
     *("clock_gettime", "getauxval", "madvise", "sched_yield", "sysconf"),
