@@ -20,7 +20,8 @@ import numpy as np
 import rich.console
 
 from benchmarks.conformance import engines, models, table
-from tf_pof.export import convert, encodings, litert, metadata, program, reference
+from tf_pof.export import convert, encodings, litert, metadata
+from tf_pof.export import program, reference
 
 _MODEL = flags.DEFINE_string(
     "model",

@@ -281,17 +281,6 @@ def test_ids_out_of_range_are_an_error(bad):
     assert_follows(contents, interpreter, 2)
 
 
-def test_one_mask_serves_all_sequences():
-    contents = sparse("classifier")
-    found = []
-    for interpreter in (stock(contents), delegated(contents)):
-        values = inputs(interpreter, "seq_12", 3)
-        values["padding_mask"] = values["padding_mask"][-1:]
-        found.append(run(interpreter, "seq_12", values)["logits"])
-    assert values["padding_mask"].sum() == 6 and found[0].shape[0] == 3
-    assert np.abs(found[0] - found[1]).max() <= 3.01 * output_step(contents)
-
-
 @pytest.mark.parametrize(
     "option, sentence",
     [

@@ -83,3 +83,14 @@ def test_a_task_is_scored_through_delegates(tmp_path):
         delegates=[runtime.delegate(dry_run=True)],
     )
     assert found == expected
+
+
+def test_one_mask_serves_all_sequences(path):
+    made = converted.make("classifier")
+    inputs = converted.inputs(made.model, 3, 12)
+    # The others' mask: half of it is padding.
+    inputs["padding_mask"] = inputs["padding_mask"][-1:]
+    expected = logits(litert.Interpreter(str(path)), inputs)
+    found = logits(runtime.Interpreter(path, min_sparsity=0), inputs)
+    assert found.shape == (3, 3)
+    np.testing.assert_allclose(found, expected, atol=0.1 * expected.std())
