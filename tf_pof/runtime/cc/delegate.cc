@@ -206,7 +206,7 @@ TfLiteStatus PrepareMatched(TfLiteContext* context, Delegate* delegate,
                             const Graph& graph, Match* match) {
   int partitions = 0;
   const DelegateOptions& options = delegate->options;
-  if (!match->Find(graph) || !match->Claim(options.min_sparsity) ||
+  if (!match->Find(graph) || !match->Claim(options) ||
       !DropSplitSteps(context, match, &partitions)) {
     context->ReportError(context, "tf_pof: memory ran out.");
     return kTfLiteError;

@@ -13,7 +13,8 @@
 //   profile       0 or 1: measures how long each step takes; what nobody took
 //                 by TfPofDelegateProfile() is printed to stderr at the end
 //   tokens        usual tokens of a call, for the choice of kernels; 128
-//   min_sparsity  share of zeros from which on dense tensors are worth it
+//   min_sparsity  share of zeros from which on dense tensors are worth it; by
+//                 default 0.4, for encoders 0 where AVX512-VNNI may be used
 //   cache_dir     folder that packed weights are kept in, so that models load
 //                 faster the next time and processes share them; made if it
 //                 is not there, and may be emptied at any time

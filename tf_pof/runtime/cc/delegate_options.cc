@@ -15,6 +15,15 @@ namespace {
 // dense weights would.
 constexpr double kMinSparsity = 0.4;
 
+// An encoder of dense weights gains by its attention and layer norms, where
+// dense layers are as fast as LiteRT's.
+double MinEncoderSparsity(const char* name) {
+  Isa isa;
+  const bool fast = FindIsa(name, &isa) && isa >= Isa::kAvx512Vnni &&
+                    Supported(Isa::kAvx512Vnni);
+  return fast ? 0 : kMinSparsity;
+}
+
 bool ParseNumber(const char* text, long lowest, long highest, int* value) {
   char* end = nullptr;
   errno = 0;
@@ -60,6 +69,7 @@ bool ParseOptions(const char* const* keys, const char* const* values,
   options->threads = 1;
   options->tokens = 128;
   options->min_sparsity = kMinSparsity;
+  bool own = false;
   strcpy(options->isa, "best");
   for (size_t i = 0; i < count; ++i) {
     const char* key = keys[i] == nullptr ? "" : keys[i];
@@ -83,6 +93,7 @@ bool ParseOptions(const char* const* keys, const char* const* values,
       wanted = "0 or 1";
     } else if (strcmp(key, "min_sparsity") == 0) {
       valid = ParseShare(value, &options->min_sparsity);
+      own = true;
       wanted = "0 to 1";
     } else if (strcmp(key, "isa") == 0) {
       valid = ParseIsa(value, options->isa, sizeof(options->isa));
@@ -106,6 +117,8 @@ bool ParseOptions(const char* const* keys, const char* const* values,
       return false;
     }
   }
+  options->min_encoder_sparsity =
+      own ? options->min_sparsity : MinEncoderSparsity(options->isa);
   return true;
 }
 

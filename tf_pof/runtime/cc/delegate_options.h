@@ -14,7 +14,8 @@ struct DelegateOptions {
   bool dry_run;
   bool profile;
   int tokens;
-  double min_sparsity;
+  double min_sparsity;          // of a lone layer
+  double min_encoder_sparsity;  // of all layers of encoders together
   char isa[16];
   char cache_dir[kMaxFolder];  // or empty
 };

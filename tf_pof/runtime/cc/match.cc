@@ -135,7 +135,7 @@ void Match::Free() {
   step_of.Free();
 }
 
-bool Match::Claim(double min_sparsity) {
+bool Match::Claim(const DelegateOptions& options) {
   Buffer<Place> places = {};
   if (!places.Resize(steps.size)) return false;
   FindPlaces(*this, places.data);
@@ -149,7 +149,8 @@ bool Match::Claim(double min_sparsity) {
     packed |= step.linear.packed >= 0;
   }
   const bool encoder =
-      weights > 0 && (packed || 1 - nonzeros / weights >= min_sparsity);
+      weights > 0 &&
+      (packed || 1 - nonzeros / weights >= options.min_encoder_sparsity);
   for (size_t i = 0; i < steps.size; ++i) {
     Step& step = steps.data[i];
     if (step.kind != StepKind::kLinear) {
@@ -160,7 +161,8 @@ bool Match::Claim(double min_sparsity) {
     const bool between = place.behind && place.in_front;
     const bool next = place.behind || place.in_front;
     step.claimed =
-        step.linear.packed >= 0 || step.linear.zeros() >= min_sparsity ||
+        step.linear.packed >= 0 ||
+        step.linear.zeros() >= options.min_sparsity ||
         (encoder && (between || (next && NumWeights(step) < kFewWeights)));
   }
   places.Free();

@@ -7,6 +7,7 @@
 #ifndef TF_POF_RUNTIME_CC_MATCH_H_
 #define TF_POF_RUNTIME_CC_MATCH_H_
 
+#include "delegate_options.h"
 #include "graph.h"
 #include "step.h"
 
@@ -44,10 +45,10 @@ struct Match {
   bool Find(const Graph& graph_to_match);
   void Free();
 
-  // Chooses the steps that are worth it: packed weights, encoders with a share
-  // of zeros of at least `min_sparsity`, lone linear steps likewise, and what
-  // stands between them. False when memory runs out.
-  bool Claim(double min_sparsity);
+  // Chooses the steps that are worth it: packed weights, encoders and lone
+  // linear steps with as many zeros as the options say, and what stands between
+  // them. False when memory runs out.
+  bool Claim(const DelegateOptions& options);
   // Claims what only passes values on between claimed steps, or from them to
   // the model's outputs, and drops what no longer does.
   bool ClaimLinks();

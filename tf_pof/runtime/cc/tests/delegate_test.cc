@@ -278,8 +278,12 @@ void TestOptions() {
               &options, error),
         "%s", error);
   CHECK(options.threads == 4 && strcmp(options.isa, "scalar") == 0 &&
-            options.min_sparsity == 0.25 && options.verbose,
+            options.min_sparsity == 0.25 &&
+            options.min_encoder_sparsity == 0.25 && options.verbose,
         "values");
+  CHECK(Parse({"isa", "scalar"}, &options, error) &&
+            options.min_encoder_sparsity == options.min_sparsity,
+        "slow dense layers");
   static char long_name[5000];
   memset(long_name, 'k', sizeof(long_name) - 1);
   const char* bad[][2] = {{"threads", "257"},    {"threads", ""},
