@@ -31,7 +31,7 @@ PROCESSORS = {
 # Kernels that their layers get, by the instructions.
 KERNELS = {
     "scalar": {"1x1_scalar"},
-    "neon": {"1x1_interleave_neon", "4x1_interleave_neon", "16x4_tiles_neon"},
+    "neon": {"1x1_interleave_neon", "4x1_interleave_neon"},
     "neondot": {
         *("1x1_interleave_neondot", "4x1_interleave_neondot"),
         "16x4_tiles_neondot",
