@@ -33,7 +33,12 @@ def write(
             rows.writerow([place, *(f"{times[n] * 1e3:.4f}" for n in engines)])
 
     # Without a date and with a fixed salt equal points give equal files.
-    with pyplot.rc_context({"svg.hashsalt": "tf_pof", "font.size": 9}):
+    settings = {
+        "svg.hashsalt": "tf_pof",
+        "svg.fonttype": "none",
+        "font.size": 9,
+    }
+    with pyplot.rc_context(settings):
         figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
         for engine in engines:
             axes.plot(
