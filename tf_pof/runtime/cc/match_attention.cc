@@ -149,7 +149,8 @@ bool FindOutput(const Graph& graph, int tensor, Step* step, NodeList* nodes) {
     if (!nodes->Add(node)) return false;
   }
   step->outputs[0] = tensor;
-  return graph.Dim(tensor, -1) ==
+  return graph.IsType(tensor, kTfLiteInt8) &&
+         graph.Dim(tensor, -1) ==
          step->attention.heads.num_heads * step->attention.heads.head_size;
 }
 

@@ -110,6 +110,7 @@ bool ValidChannels(const Graph& graph, const Core& core,
   norm->norm.channels = channels;
   return channels > 0 && channels <= 8192 &&
          graph.IsType(core.x, kTfLiteFloat32) &&
+         graph.IsType(core.y, kTfLiteFloat32) &&
          graph.SameShape(core.x, core.y) &&
          graph.ConstantFloats(norm->gamma, channels) != nullptr &&
          graph.ConstantFloats(norm->beta, channels) != nullptr &&
@@ -153,7 +154,8 @@ void TakeSum(const Graph& graph, const Core& core, Step* step,
   const int a = graph.Input(add, 0), b = graph.Input(add, 1);
   if (!graph.IsPlain(add, kTfLiteBuiltinAdd) || a == b ||
       graph.NumConsumers(core.x) != core.x_readers ||
-      graph.is_output.data[core.x] || !graph.SameShape(a, core.x) ||
+      graph.is_output.data[core.x] || !graph.IsType(a, kTfLiteFloat32) ||
+      !graph.IsType(b, kTfLiteFloat32) || !graph.SameShape(a, core.x) ||
       !graph.SameShape(b, core.x) || graph.IsConstant(a) ||
       graph.IsConstant(b) || !nodes->Add(add)) {
     return;
