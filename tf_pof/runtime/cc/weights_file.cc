@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -85,14 +87,8 @@ int OpenOwn(const char* path, size_t* size) {
 
 // Begins a file that gets its name when it is whole; -1 if it cannot be.
 int CreateTemporary(const char* folder, char path[kMaxPath]) {
-  static unsigned count = 0;
-  char name[48];
-  snprintf(name, sizeof(name), "%ld_%u.tmp", static_cast<long>(getpid()),
-           __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED));
-  PathOf(folder, name, path);
-  // Of a process of this number that died.
-  unlink(path);
-  return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  PathOf(folder, "XXXXXX.tmp", path);
+  return mkostemps(path, static_cast<int>(strlen(".tmp")), O_CLOEXEC);
 }
 
 bool WriteAll(int file, const void* bytes, size_t size) {
@@ -201,10 +197,17 @@ bool OpenFolder(const char* folder, Hash* key) {
   char path[kMaxPath];
   PathOf(folder, "key", path);
   if (ReadKey(path, key)) return true;
-  // Of processes that make keys at once the last wins, for all but those that
-  // have read another: what they keep is not found again.
-  if (MakeFolder(folder) && MakeKey(folder, path) && ReadKey(path, key)) {
-    return true;
+  if (MakeFolder(folder)) {
+    // Of threads and processes that come at once one makes the key: what was
+    // kept with another's would never be found again.
+    const int lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock >= 0) flock(lock, LOCK_EX);
+    const bool found =
+        ReadKey(path, key) || (MakeKey(folder, path) && ReadKey(path, key));
+    const int error = errno;
+    if (lock >= 0) close(lock);
+    errno = error;
+    if (found) return true;
   }
   Warn(folder);
   return false;

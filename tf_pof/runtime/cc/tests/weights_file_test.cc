@@ -3,6 +3,7 @@
 #include "weights_file.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -297,6 +298,44 @@ void TestFolders() {
   rmdir(path);
 }
 
+struct Opening {
+  const char* folder;
+  pthread_barrier_t* together;
+  Hash key;
+};
+
+void* Open(void* argument) {
+  auto* opening = static_cast<Opening*>(argument);
+  pthread_barrier_wait(opening->together);
+  CHECK(OpenFolder(opening->folder, &opening->key), "%s", opening->folder);
+  return nullptr;
+}
+
+void TestThreadsFindOneKey() {
+  constexpr int kThreads = 4;
+  for (int i = 0; i < 100; ++i) {
+    Folder folder;
+    char path[128];
+    snprintf(path, sizeof(path), "%s/key", folder.path);
+    unlink(path);
+    pthread_barrier_t together;
+    pthread_barrier_init(&together, nullptr, kThreads);
+    pthread_t threads[kThreads];
+    Opening openings[kThreads];
+    for (int t = 0; t < kThreads; ++t) {
+      openings[t] = {folder.path, &together, {}};
+      pthread_create(&threads[t], nullptr, Open, &openings[t]);
+    }
+    for (const pthread_t thread : threads) pthread_join(thread, nullptr);
+    pthread_barrier_destroy(&together);
+    Hash kept;
+    CHECK(OpenFolder(folder.path, &kept), "%s", folder.path);
+    for (const Opening& opening : openings) {
+      CHECK(opening.key == kept, "a key that is not kept");
+    }
+  }
+}
+
 void TestHash() {
   CHECK(MixPortable(0x123456789ABCDEFu, 0xFEDCBA9876543210u) ==
             (0x0121FA00AD77D742u ^ 0x2236D88FE5618CF0u),
@@ -320,5 +359,6 @@ int main() {
   tf_pof::TestWhatIsWrongIsNoticed();
   tf_pof::TestProcessesWriteAtOnce();
   tf_pof::TestFolders();
+  tf_pof::TestThreadsFindOneKey();
   return 0;
 }
