@@ -24,6 +24,18 @@ TF_POF_INLINE __m512i PinnedLoad8(const uint8_t* base, uint64_t offset) {
   return out;
 }
 
+TF_POF_INLINE __m512i PinnedLoad(const uint8_t* from) {
+  __m512i out;
+  asm volatile("vmovdqa64 %1, %0"
+               : "=v"(out)
+               : "m"(*reinterpret_cast<const __m512i*>(from)));
+  return out;
+}
+
+TF_POF_INLINE void PinnedPrefetch(const uint8_t* line) {
+  asm volatile("prefetcht0 %0" : : "m"(*line));
+}
+
 TF_POF_INLINE __m512i PinnedBroadcast(const uint32_t* value) {
   __m512i out;
   asm volatile("vpbroadcastd %1, %0" : "=v"(out) : "m"(*value));

@@ -140,42 +140,53 @@ TF_POF_INLINE void StepTokens(const uint8_t* inputs, size_t window,
   }
 }
 
+// Where steps go on: those of a group follow those of the one before.
+struct Steps {
+  const uint16_t* window;
+  const WindowStep* step;
+};
+
 template <int tokens>
-TF_POF_INLINE void Step(const uint8_t* inputs, uint16_t window,
-                        const WindowStep* step, __m512i sums[tokens]) {
-  const __m512i picks = _mm512_load_si512(step->picks);
-  const __m512i weights = _mm512_load_si512(step->weights);
-  const char* ahead = reinterpret_cast<const char*>(step) + kPrefetch;
-  _mm_prefetch(ahead, _MM_HINT_T0);
-  _mm_prefetch(ahead + 64, _MM_HINT_T0);
+TF_POF_INLINE void RunStep(const uint8_t* inputs, int i, const Steps& at,
+                           __m512i sums[tokens]) {
+  const auto* step = reinterpret_cast<const uint8_t*>(at.step + i);
+  const __m512i picks = PinnedLoad(step);
+  PinnedPrefetch(step + kPrefetch);
+  const __m512i weights = PinnedLoad(step + 64);
+  PinnedPrefetch(step + kPrefetch + 64);
   __m512i picked[tokens];
-  StepTokens<tokens, 0>(inputs, static_cast<size_t>(window) * tokens * kWindow,
-                        picks, weights, picked, sums);
+  StepTokens<tokens, 0>(
+      inputs, static_cast<size_t>(at.window[i]) * tokens * kWindow, picks,
+      weights, picked, sums);
 }
 
 // All steps of a group; `chains` sums of each token, so that with few tokens
 // one dot product need not wait for the one before.
 template <int tokens, int chains>
-TF_POF_INLINE void RunSteps(const uint8_t* inputs, const uint16_t* window,
-                            const WindowStep* step, const WindowStep* end,
-                            __m512i sums[tokens]) {
+TF_POF_INLINE Steps RunSteps(const uint8_t* inputs, Steps at,
+                             const WindowStep* end, __m512i sums[tokens]) {
   __m512i more[chains][tokens];
 #pragma GCC unroll 4
   for (int c = 1; c < chains; ++c) {
 #pragma GCC unroll 16
     for (int t = 0; t < tokens; ++t) more[c][t] = _mm512_setzero_si512();
   }
-  for (; chains > 1 && end - step >= chains; step += chains, window += chains) {
-    Step<tokens>(inputs, window[0], step, sums);
+  for (; chains > 1 && end - at.step >= chains;
+       at.step += chains, at.window += chains) {
+    RunStep<tokens>(inputs, 0, at, sums);
 #pragma GCC unroll 4
     for (int c = 1; c < chains; ++c) {
-      Step<tokens>(inputs, window[c], step + c, more[c]);
+      RunStep<tokens>(inputs, c, at, more[c]);
     }
   }
-  if ((end - step) % 2 != 0) Step<tokens>(inputs, *window++, step++, sums);
-  for (; step != end; step += 2, window += 2) {
-    Step<tokens>(inputs, window[0], step, sums);
-    Step<tokens>(inputs, window[1], step + 1, sums);
+  if ((end - at.step) % 2 != 0) {
+    RunStep<tokens>(inputs, 0, at, sums);
+    ++at.step;
+    ++at.window;
+  }
+  for (; at.step != end; at.step += 2, at.window += 2) {
+    RunStep<tokens>(inputs, 0, at, sums);
+    RunStep<tokens>(inputs, 1, at, sums);
   }
 #pragma GCC unroll 4
   for (int c = 1; c < chains; ++c) {
@@ -184,6 +195,7 @@ TF_POF_INLINE void RunSteps(const uint8_t* inputs, const uint16_t* window,
       sums[t] = _mm512_add_epi32(sums[t], more[c][t]);
     }
   }
+  return at;
 }
 
 // Interleaves what Narrow gave for four groups and four tokens to 64 bytes a
@@ -243,8 +255,10 @@ int LaneOf(uint8_t byte) {
   return byte / 64 * 64 + byte / 4 % 4 * 16 + byte / 16 % 4 * 4 + byte % 4;
 }
 
-void StoreSums(const Windows& p, const Epilogue& epilogue, const Task& task,
-               int unit, const int32_t* sums) {
+__attribute__((noinline, cold)) void StoreSums(const Windows& p,
+                                               const Epilogue& epilogue,
+                                               const Task& task, int unit,
+                                               const int32_t* sums) {
   const int begin = unit * kUnit;
   const int end = begin + kUnit < p.outputs ? begin + kUnit : p.outputs;
   const int column = (unit - task.unit_begin) * kUnit;
@@ -266,17 +280,17 @@ void StoreSums(const Windows& p, const Epilogue& epilogue, const Task& task,
 // Keeps a finished group for when its unit is complete. `narrow` collects
 // four groups of each four tokens.
 template <int tokens>
-TF_POF_INLINE void KeepGroup(const Windows& p, const Epilogue& epilogue,
-                             const Block& block, int group, bool last,
+TF_POF_INLINE void KeepGroup(const float* lane_scales, const Epilogue& epilogue,
+                             const Block& block, unsigned in_unit, bool last,
                              __m512i (*narrow)[4], const __m512i sums[tokens]) {
-  const int in_unit = group % (kUnit / kLanes);
-  if (epilogue.type != kTfPofInt8) {
+  if (__builtin_expect(epilogue.type != kTfPofInt8, 0)) {
+#pragma GCC unroll 16
     for (int t = 0; t < tokens; ++t) {
       _mm512_store_si512(block.sums + t * kUnit + in_unit * kLanes, sums[t]);
     }
     return;
   }
-  const __m512 scale = _mm512_loadu_ps(p.scales.data + group * kLanes);
+  const __m512 scale = _mm512_loadu_ps(lane_scales);
   const __m512 scales[4] = {scale, scale, scale, scale};
 #pragma GCC unroll 4
   for (int t = 0; t < tokens; t += 4) {
@@ -297,22 +311,29 @@ template <int tokens, int chains>
 __attribute__((noinline)) void RunTokens(const Windows& p,
                                          const Epilogue& epilogue,
                                          const Task& task) {
-  const Block block = MakeBlock(p, task.scratch);
   constexpr int kGroups = kUnit / kLanes;
-  const int first = task.unit_begin * kGroups;
-  const int end = task.unit_end * kGroups;
-  const int last = end < p.groups ? end : p.groups;
+  // Copies: what is stored might be anywhere for all that compilers know.
+  const Block block = MakeBlock(p, task.scratch);
+  const Epilogue outputs = epilogue;
+  const int tiles = p.tiles;
+  const int32_t* const biases = p.bias.data;
+  const float* const scales = p.scales.data;
+  const WindowStep* const steps = p.steps.data;
+  const unsigned first = task.unit_begin * kGroups;
+  const unsigned last = Min(task.unit_end * kGroups, p.groups);
   alignas(64) __m512i narrow[(tokens + 3) / 4][4] = {};
-  for (int tile = 0; tile < p.tiles; ++tile) {
-    if (!task.prepared || p.tiles > 1) {
+  for (int tile = 0; tile < tiles; ++tile) {
+    if (!task.prepared || tiles > 1) {
       Prepare(p, task, tokens, tile, block.inputs);
     }
-    for (int group = first; group < last; ++group) {
+    const uint32_t* start =
+        p.first_step.data + static_cast<size_t>(tile) * p.groups + first;
+    Steps at = {p.step_windows.data + *start, steps + *start};
+    int32_t* spill = block.spill;
+    for (unsigned group = first; group < last; ++group) {
       __m512i sums[tokens];
-      int32_t* spill =
-          block.spill + static_cast<size_t>(group - first) * tokens * kLanes;
       if (tile == 0) {
-        const __m512i bias = _mm512_loadu_si512(p.bias.data + group * kLanes);
+        const __m512i bias = _mm512_loadu_si512(biases + group * kLanes);
 #pragma GCC unroll 16
         for (int t = 0; t < tokens; ++t) sums[t] = bias;
       } else {
@@ -321,26 +342,26 @@ __attribute__((noinline)) void RunTokens(const Windows& p,
           sums[t] = _mm512_load_si512(spill + t * kLanes);
         }
       }
-      const size_t at = static_cast<size_t>(tile) * p.groups + group;
-      RunSteps<tokens, chains>(block.inputs,
-                               p.step_windows.data + p.first_step.data[at],
-                               p.steps.data + p.first_step.data[at],
-                               p.steps.data + p.first_step.data[at + 1], sums);
-      if (tile < p.tiles - 1) {
+      at = RunSteps<tokens, chains>(block.inputs, at, steps + *++start, sums);
+      if (tile < tiles - 1) {
 #pragma GCC unroll 16
         for (int t = 0; t < tokens; ++t) {
           _mm512_store_si512(spill + t * kLanes, sums[t]);
         }
+        spill += tokens * kLanes;
         continue;
       }
-      const bool unit_ends =
-          group == last - 1 || group % kGroups == kGroups - 1;
-      KeepGroup<tokens>(p, epilogue, block, group, unit_ends, narrow, sums);
+      spill += tokens * kLanes;
+      const unsigned in_unit = group % kGroups;
+      const bool unit_ends = group == last - 1 || in_unit == kGroups - 1;
+      KeepGroup<tokens>(scales + group * kLanes, outputs, block, in_unit,
+                        unit_ends, narrow, sums);
       if (!unit_ends) continue;
-      if (epilogue.type == kTfPofInt8) {
-        StoreBytes(p, epilogue, task, group / kGroups, block.bytes);
+      const int unit = static_cast<int>(group / kGroups);
+      if (outputs.type == kTfPofInt8) {
+        StoreBytes(p, epilogue, task, unit, block.bytes);
       } else {
-        StoreSums(p, epilogue, task, group / kGroups, block.sums);
+        StoreSums(p, epilogue, task, unit, block.sums);
       }
     }
   }
