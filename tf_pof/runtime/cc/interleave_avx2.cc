@@ -22,6 +22,61 @@ struct Sums {
   __m256i v[4];
 };
 
+struct Vnni {
+  // All quads of two outputs, in one statement: gcc 12 keeps too much in
+  // registers between single ones, compilers know the dot product only for
+  // processors that all have it, and where a loop begins is worth 5 %.
+  TF_POF_INLINE void RunQuads(const uint8_t* panel, const PairQuad* quad,
+                              const PairQuad* end, bool, Sums* first,
+                              Sums* second) {
+    static_assert(sizeof(PairQuad) == 24, "see below");
+    if (quad == end) return;
+    uint64_t i, j, k, l;
+#define TF_POF_QUAD(output, weights, a, b, c, d)                      \
+  "mov 8*" output "(%[quad]), %[l]\n\t"                               \
+  "movzwl %w[l], %k[i]\n\t"                                           \
+  "mov %k[l], %k[j]\n\t"                                              \
+  "shr $16, %k[j]\n\t"                                                \
+  "mov %[l], %[k]\n\t"                                                \
+  "shr $32, %[k]\n\t"                                                 \
+  "movzwl %w[k], %k[k]\n\t"                                           \
+  "shr $48, %[l]\n\t"                                                 \
+  "vpbroadcastd " weights "(%[quad]), %%ymm14\n\t"                    \
+  "vmovdqa (%[panel],%[i],8), %%ymm8\n\t"                             \
+  "vmovdqa (%[panel],%[j],8), %%ymm9\n\t"                             \
+  "vmovdqa (%[panel],%[k],8), %%ymm10\n\t"                            \
+  "vmovdqa (%[panel],%[l],8), %%ymm11\n\t"                            \
+  "vpunpcklbw %%ymm9, %%ymm8, %%ymm12\n\t"                            \
+  "vpunpcklbw %%ymm11, %%ymm10, %%ymm13\n\t"                          \
+  "vpunpckhbw %%ymm9, %%ymm8, %%ymm8\n\t"                             \
+  "vpunpckhbw %%ymm11, %%ymm10, %%ymm10\n\t"                          \
+  "vpunpcklwd %%ymm13, %%ymm12, %%ymm9\n\t"                           \
+  "vpunpckhwd %%ymm13, %%ymm12, %%ymm12\n\t"                          \
+  "vpunpcklwd %%ymm10, %%ymm8, %%ymm11\n\t"                           \
+  "vpunpckhwd %%ymm10, %%ymm8, %%ymm8\n\t"                            \
+  "%{vex%} vpdpbusd %%ymm14, %%ymm9, %[" a "]\n\t"                    \
+  "%{vex%} vpdpbusd %%ymm14, %%ymm12, %[" b "]\n\t"                   \
+  "%{vex%} vpdpbusd %%ymm14, %%ymm11, %[" c "]\n\t"                   \
+  "%{vex%} vpdpbusd %%ymm14, %%ymm8, %[" d "]\n\t"
+    asm volatile(".p2align 6\n1:\n\t"  //
+                 TF_POF_QUAD("0", "16", "a0", "a1", "a2", "a3")
+                     TF_POF_QUAD("1", "20", "b0", "b1", "b2", "b3")
+                 "add $24, %[quad]\n\t"
+                 "cmp %[end], %[quad]\n\t"
+                 "jne 1b"
+                 : [quad] "+r"(quad), [i] "=&r"(i), [j] "=&r"(j),
+                   [k] "=&r"(k), [l] "=&r"(l), [a0] "+x"(first->v[0]),
+                   [a1] "+x"(first->v[1]), [a2] "+x"(first->v[2]),
+                   [a3] "+x"(first->v[3]), [b0] "+x"(second->v[0]),
+                   [b1] "+x"(second->v[1]), [b2] "+x"(second->v[2]),
+                   [b3] "+x"(second->v[3])
+                 : [panel] "r"(panel), [end] "r"(end)
+                 : "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                   "cc", "memory");
+#undef TF_POF_QUAD
+  }
+};
+
 // gcc masks what is shifted to the end unless it is told so.
 TF_POF_INLINE uint64_t Index(uint64_t indices, int i) {
   if (i == 1) return static_cast<uint32_t>(indices) >> 16;
@@ -33,43 +88,6 @@ TF_POF_INLINE __m256i LoadInput(const uint8_t* panel, uint64_t indices, int i) {
   return _mm256_load_si256(
       reinterpret_cast<const __m256i*>(panel + Index(indices, i) * 8));
 }
-
-TF_POF_INLINE __m256i Broadcast(uint32_t value) {
-  return _mm256_set1_epi32(static_cast<int32_t>(value));
-}
-
-struct Vnni {
-  // One statement: gcc 12 keeps too much in registers between single ones, and
-  // compilers know the dot product only for processors that all have it.
-  TF_POF_INLINE void Quad(const uint8_t* panel, uint64_t indices,
-                          uint32_t weights, Sums* sums) {
-    const __m256i w = Broadcast(weights);
-    __m256i a, b, c, d, s, t;
-    asm volatile(
-        "vmovdqa (%[panel],%[i0],8), %[a]\n\t"
-        "vmovdqa (%[panel],%[i1],8), %[b]\n\t"
-        "vmovdqa (%[panel],%[i2],8), %[c]\n\t"
-        "vmovdqa (%[panel],%[i3],8), %[d]\n\t"
-        "vpunpcklbw %[b], %[a], %[t]\n\t"
-        "vpunpcklbw %[d], %[c], %[s]\n\t"
-        "vpunpckhbw %[b], %[a], %[a]\n\t"
-        "vpunpckhbw %[d], %[c], %[c]\n\t"
-        "vpunpcklwd %[s], %[t], %[b]\n\t"
-        "vpunpckhwd %[s], %[t], %[t]\n\t"
-        "vpunpcklwd %[c], %[a], %[d]\n\t"
-        "vpunpckhwd %[c], %[a], %[a]\n\t"
-        "%{vex%} vpdpbusd %[w], %[b], %[s0]\n\t"
-        "%{vex%} vpdpbusd %[w], %[t], %[s1]\n\t"
-        "%{vex%} vpdpbusd %[w], %[d], %[s2]\n\t"
-        "%{vex%} vpdpbusd %[w], %[a], %[s3]"
-        : [a] "=&x"(a), [b] "=&x"(b), [c] "=&x"(c), [d] "=&x"(d), [t] "=&x"(t),
-          [s] "=&x"(s), [s0] "+x"(sums->v[0]), [s1] "+x"(sums->v[1]),
-          [s2] "+x"(sums->v[2]), [s3] "+x"(sums->v[3])
-        : [panel] "r"(panel), [i0] "r"(Index(indices, 0)),
-          [i1] "r"(Index(indices, 1)), [i2] "r"(Index(indices, 2)),
-          [i3] "r"(Index(indices, 3)), [w] "x"(w));
-  }
-};
 
 struct Pairs {
   // Two inputs of the quad, `i` and i + 1; `weights` is 16 bits each.
@@ -89,13 +107,28 @@ struct Pairs {
     }
   }
 
-  TF_POF_INLINE void Quad(const uint8_t* panel, uint64_t indices,
-                          uint32_t weights, Sums* sums) {
-    // The four weights as 16 bits each, twice in a lane.
-    const __m128i wide = _mm_cvtepi8_epi16(_mm_cvtsi32_si128(weights));
-    Pair(panel, indices, 0, _mm256_broadcastd_epi32(wide), sums);
-    Pair(panel, indices, 2, _mm256_broadcastd_epi32(_mm_srli_epi64(wide, 32)),
-         sums);
+  // All quads of one of a pair's outputs. The sums' address is not taken here,
+  // or gcc would store them at every step.
+  template <int output>
+  TF_POF_INLINE Sums RunOutput(const uint8_t* panel, const PairQuad* quad,
+                               const PairQuad* end, Sums sums) {
+    for (; quad != end; ++quad) {
+      // The four weights as 16 bits each, twice in a lane.
+      const __m128i wide =
+          _mm_cvtepi8_epi16(_mm_cvtsi32_si128(quad->weights[output]));
+      const uint64_t indices = quad->indices[output];
+      Pair(panel, indices, 0, _mm256_broadcastd_epi32(wide), &sums);
+      Pair(panel, indices, 2, _mm256_broadcastd_epi32(_mm_srli_epi64(wide, 32)),
+           &sums);
+    }
+    return sums;
+  }
+
+  TF_POF_INLINE void RunQuads(const uint8_t* panel, const PairQuad* quad,
+                              const PairQuad* end, bool two, Sums* first,
+                              Sums* second) {
+    *first = RunOutput<0>(panel, quad, end, *first);
+    if (two) *second = RunOutput<1>(panel, quad, end, *second);
   }
 };
 
@@ -104,26 +137,49 @@ TF_POF_INLINE __m256i Scale(__m256i value, __m256 scale) {
   return _mm256_cvtps_epi32(_mm256_min_ps(scaled, _mm256_set1_ps(32767.0f)));
 }
 
-// Stores 32 tokens of output n to `row`, that of the task's panel.
-void Finish(const Sums& sums, const Epilogue& epilogue, int n, size_t row,
-            int half, void* output) {
-  const size_t at = row * kPanelTokens + half * kTokens;
-  const __m256 scale = _mm256_set1_ps(epilogue.scales[n]);
-  if (epilogue.type != kTfPofInt8) {
-    auto* to = static_cast<int32_t*>(output) + at;
-    for (int v = 0; v < 4; ++v) {
-      __m256i value = sums.v[v];
-      if (epilogue.type == kTfPofFloat32) {
-        value = _mm256_castps_si256(
-            _mm256_mul_ps(_mm256_cvtepi32_ps(value), scale));
-      }
-      _mm_store_si128(reinterpret_cast<__m128i*>(to + 4 * v),
-                      _mm256_castsi256_si128(value));
-      _mm_store_si128(reinterpret_cast<__m128i*>(to + 16 + 4 * v),
-                      _mm256_extracti128_si256(value, 1));
+// One unit in one tile, for half a panel.
+struct Part {
+  const PairQuad* quad;
+  const InterleaveGroup* groups;
+  const InterleaveGroup* groups_end;
+  const uint8_t* panel;  // of the tile and half
+  const int32_t* bias;   // of the unit
+  const float* scales;   // of the unit
+  bool first_tile;
+  bool last_tile;
+  size_t at;       // of the unit's first output and the half in the task
+  void* output;    // the task's
+  int32_t* spill;  // [outputs of the task, 2 halves, 32], sums between tiles
+};
+
+// 32 sums of 32 bits, or as floats, in the order of the tokens.
+__attribute__((noinline, cold)) void FinishWide(__m256i a, __m256i b, __m256i c,
+                                                __m256i d, TfPofOutputType type,
+                                                float scale, int32_t* to) {
+  const __m256i sums[4] = {a, b, c, d};
+  for (int v = 0; v < 4; ++v) {
+    __m256i value = sums[v];
+    if (type == kTfPofFloat32) {
+      value = _mm256_castps_si256(
+          _mm256_mul_ps(_mm256_cvtepi32_ps(value), _mm256_set1_ps(scale)));
     }
+    _mm_store_si128(reinterpret_cast<__m128i*>(to + 4 * v),
+                    _mm256_castsi256_si128(value));
+    _mm_store_si128(reinterpret_cast<__m128i*>(to + 16 + 4 * v),
+                    _mm256_extracti128_si256(value, 1));
+  }
+}
+
+// Stores 32 tokens of a finished output of the unit.
+TF_POF_INLINE void Finish(const Part& p, const Epilogue& epilogue,
+                          int output_in_unit, const Sums& sums) {
+  const size_t at = p.at + output_in_unit * kPanelTokens;
+  if (__builtin_expect(epilogue.type != kTfPofInt8, 0)) {
+    FinishWide(sums.v[0], sums.v[1], sums.v[2], sums.v[3], epilogue.type,
+               p.scales[output_in_unit], static_cast<int32_t*>(p.output) + at);
     return;
   }
+  const __m256 scale = _mm256_set1_ps(p.scales[output_in_unit]);
   const __m256i zero_point =
       _mm256_set1_epi16(static_cast<int16_t>(epilogue.zero_point + 128));
   const __m256i low = _mm256_adds_epi16(
@@ -132,81 +188,45 @@ void Finish(const Sums& sums, const Epilogue& epilogue, int n, size_t row,
   const __m256i high = _mm256_adds_epi16(
       _mm256_packs_epi32(Scale(sums.v[2], scale), Scale(sums.v[3], scale)),
       zero_point);
-  auto* to = static_cast<uint8_t*>(output) + at;
+  auto* to = static_cast<uint8_t*>(p.output) + at;
   _mm256_store_si256(reinterpret_cast<__m256i*>(to),
                      _mm256_packus_epi16(low, high));
-  if (epilogue.table == nullptr) return;
-  for (int t = 0; t < kTokens; ++t) to[t] = epilogue.table[to[t]];
-}
-
-// One unit in one tile, for half a panel.
-struct Part {
-  const Interleaved* packed;
-  const Epilogue* epilogue;
-  const uint8_t* panel;  // of the tile and half
-  int tile;
-  int unit;
-  int half;
-  size_t row;      // of the unit's first output in the task
-  void* output;    // the task's
-  int32_t* spill;  // [outputs of the task, 2 halves, 32], sums between tiles
-};
-
-TF_POF_INLINE __m256i* Spill(const Part& p, int output_in_unit) {
-  return reinterpret_cast<__m256i*>(
-      p.spill + (p.row + output_in_unit) * kPanelTokens + p.half * kTokens);
+  const uint8_t* table = epilogue.table;
+  if (table == nullptr) return;
+  for (int t = 0; t < kTokens; ++t) to[t] = table[to[t]];
 }
 
 TF_POF_INLINE Sums Begin(const Part& p, int output_in_unit) {
-  Sums sums;
-  for (int v = 0; v < 4; ++v) {
-    sums.v[v] = p.tile == 0
-                    ? _mm256_set1_epi32(
-                          p.packed->bias.data[p.unit * kUnit + output_in_unit])
-                    : _mm256_load_si256(Spill(p, output_in_unit) + v);
+  if (p.first_tile) {
+    const __m256i bias = _mm256_set1_epi32(p.bias[output_in_unit]);
+    return {{bias, bias, bias, bias}};
   }
-  return sums;
+  auto* from = reinterpret_cast<const __m256i*>(p.spill + p.at +
+                                                output_in_unit * kPanelTokens);
+  return {{_mm256_load_si256(from), _mm256_load_si256(from + 1),
+           _mm256_load_si256(from + 2), _mm256_load_si256(from + 3)}};
 }
 
-TF_POF_INLINE void End(const Part& p, int output_in_unit, const Sums& sums) {
-  if (p.tile == p.packed->tiles - 1) {
-    Finish(sums, *p.epilogue, p.unit * kUnit + output_in_unit,
-           p.row + output_in_unit, p.half, p.output);
-    return;
-  }
-  for (int v = 0; v < 4; ++v) {
-    _mm256_store_si256(Spill(p, output_in_unit) + v, sums.v[v]);
-  }
+TF_POF_INLINE void End(const Part& p, const Epilogue& epilogue,
+                       int output_in_unit, const Sums& sums) {
+  if (p.last_tile) return Finish(p, epilogue, output_in_unit, sums);
+  auto* to = reinterpret_cast<__m256i*>(p.spill + p.at +
+                                        output_in_unit * kPanelTokens);
+  for (int v = 0; v < 4; ++v) _mm256_store_si256(to + v, sums.v[v]);
 }
 
-// All quads of one of a pair's outputs. The sums' address is not taken here, or
-// gcc would store them at every step.
-template <typename Isa, int output>
-TF_POF_INLINE Sums RunQuads(const uint8_t* panel, const PairQuad* quad,
-                            const PairQuad* end, Sums sums) {
-  for (; quad != end; ++quad) {
-    Isa::Quad(panel, quad->indices[output], quad->weights[output], &sums);
-  }
-  return sums;
-}
-
+// Takes copies: what is stored might be anywhere for all that compilers know.
 template <typename Isa>
-void RunPart(const Part& part) {
-  const Interleaved& p = *part.packed;
-  const size_t at = static_cast<size_t>(part.tile) * p.units + part.unit;
-  auto* quad =
-      reinterpret_cast<const PairQuad*>(p.stream.data + p.first_byte.data[at]);
-  for (uint32_t i = p.first_group.data[at]; i < p.first_group.data[at + 1];
-       ++i) {
-    const InterleaveGroup& group = p.groups.data[i];
-    const PairQuad* end = quad + group.quads;
-    End(part, group.first,
-        RunQuads<Isa, 0>(part.panel, quad, end, Begin(part, group.first)));
-    if (group.second != kNoOutput) {
-      End(part, group.second,
-          RunQuads<Isa, 1>(part.panel, quad, end, Begin(part, group.second)));
-    }
-    quad = end;
+__attribute__((noinline)) void RunPart(Part p, Epilogue epilogue) {
+  for (const InterleaveGroup* g = p.groups; g != p.groups_end; ++g) {
+    const PairQuad* end = p.quad + g->quads;
+    const bool two = g->second != kNoOutput;
+    Sums first = Begin(p, g->first);
+    Sums second = two ? Begin(p, g->second) : Sums();
+    Isa::RunQuads(p.panel, p.quad, end, two, &first, &second);
+    End(p, epilogue, g->first, first);
+    if (two) End(p, epilogue, g->second, second);
+    p.quad = end;
   }
 }
 
@@ -219,9 +239,21 @@ void Run(const void* packed, const Epilogue& epilogue, const Task& task) {
           static_cast<const uint8_t*>(task.input) + half * kTokens +
           static_cast<size_t>(tile) * p.tile_inputs * kPanelTokens;
       for (int unit = task.unit_begin; unit < task.unit_end; ++unit) {
-        RunPart<Isa>({&p, &epilogue, panel, tile, unit, half,
-                      static_cast<size_t>(unit - task.unit_begin) * kUnit,
-                      task.output, reinterpret_cast<int32_t*>(task.scratch)});
+        const size_t at = static_cast<size_t>(tile) * p.units + unit;
+        const size_t row = static_cast<size_t>(unit - task.unit_begin) * kUnit;
+        RunPart<Isa>({reinterpret_cast<const PairQuad*>(p.stream.data +
+                                                        p.first_byte.data[at]),
+                      p.groups.data + p.first_group.data[at],
+                      p.groups.data + p.first_group.data[at + 1],
+                      panel,
+                      p.bias.data + unit * kUnit,
+                      epilogue.scales + unit * kUnit,
+                      tile == 0,
+                      tile == p.tiles - 1,
+                      row * kPanelTokens + half * kTokens,
+                      task.output,
+                      reinterpret_cast<int32_t*>(task.scratch)},
+                     epilogue);
       }
     }
   }
