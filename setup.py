@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent
 # setuptools runs this file from elsewhere.
 sys.path.insert(0, str(ROOT))
 
-from tf_pof.runtime import build
+from tf_pof.runtime import build, installed
 
 LIBRARY = pathlib.Path("tf_pof", "runtime", "lib")
 
@@ -38,7 +38,7 @@ class BdistWheel(bdist_wheel.bdist_wheel):
     def get_tag(self):
         _, _, platform = super().get_tag()
         base = pathlib.Path(self.get_finalized_command("build").build_lib)
-        built = (base / LIBRARY / build.LIBRARY).exists()
+        built = (base / LIBRARY / installed.LIBRARY).exists()
         return "py3", "none", platform if built else "any"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.runtime import built
 from tf_pof import runtime
-from tf_pof.runtime import build
+from tf_pof.runtime import build, installed
 from tf_pof.runtime import library as libraries
 
 PROJECT = """
@@ -19,7 +19,7 @@ add_library(tf_pof_delegate SHARED small.cc)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """In the place of the package's folder for the library; empty."""
-    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    monkeypatch.setattr(installed, "FOLDER", tmp_path)
     monkeypatch.delenv(libraries.VARIABLE, raising=False)
     return tmp_path
 
@@ -48,12 +48,12 @@ def one_sentence(error):
 
 
 def test_the_library_is_found_where_the_build_puts_it(folder):
-    (folder / build.LIBRARY).write_bytes(b"")
+    (folder / installed.LIBRARY).write_bytes(b"")
     assert runtime.library_path() == str(folder / "libtf_pof_delegate.so")
 
 
 def test_a_variable_names_another_library(folder, monkeypatch):
-    (folder / build.LIBRARY).write_bytes(b"")
+    (folder / installed.LIBRARY).write_bytes(b"")
     other = folder / "other.so"
     monkeypatch.setenv("TF_POF_DELEGATE", str(other))
     with pytest.raises(FileNotFoundError) as error:
@@ -67,7 +67,7 @@ def test_why_there_is_no_library_is_told(folder):
     with pytest.raises(FileNotFoundError) as error:
         runtime.delegate()
     assert "never built" in one_sentence(error)
-    (folder / build.REASON).write_text("it needs CMake (apt install cmake)\n")
+    (folder / installed.REASON).write_text("it needs CMake (apt install cmake)\n")
     with pytest.raises(FileNotFoundError) as error:
         runtime.Interpreter(b"")
     assert "(it needs CMake (apt install cmake))" in one_sentence(error)
@@ -76,7 +76,7 @@ def test_why_there_is_no_library_is_told(folder):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_is_no_library_is_refused(folder):
-    (folder / build.LIBRARY).write_bytes(b"no library")
+    (folder / installed.LIBRARY).write_bytes(b"no library")
     with pytest.raises(ValueError, match="loaded: .*delegate.so"):
         runtime.delegate()
 
@@ -92,11 +92,11 @@ def test_missing_tools_are_named_and_an_old_library_goes(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / build.LIBRARY).write_bytes(b"of other sources")
+    (tmp_path / installed.LIBRARY).write_bytes(b"of other sources")
     reason = build.build(tmp_path, tmp_path / "cmake")
     assert "CMake, a C++ compiler" in reason and "apt install" in reason
-    assert (tmp_path / build.REASON).read_text() == reason + "\n"
-    assert not (tmp_path / build.LIBRARY).exists()
+    assert (tmp_path / installed.REASON).read_text() == reason + "\n"
+    assert not (tmp_path / installed.LIBRARY).exists()
 
 
 def test_other_systems_are_told(tmp_path, monkeypatch):
@@ -109,14 +109,14 @@ def test_the_library_is_built_and_the_reason_goes(tmp_path, project):
     project("one", "extern int one() { return 1; }")
     target = tmp_path / "lib"
     target.mkdir()
-    (target / build.REASON).write_text("it needs CMake")
+    (target / installed.REASON).write_text("it needs CMake")
     assert build.build(target, tmp_path / "cmake") == ""
-    assert [path.name for path in target.iterdir()] == [build.LIBRARY]
-    assert b"_Z3onev" in (target / build.LIBRARY).read_bytes()
+    assert [path.name for path in target.iterdir()] == [installed.LIBRARY]
+    assert b"_Z3onev" in (target / installed.LIBRARY).read_bytes()
     # Another checkout, as when the first one was moved.
     project("two", "extern int two() { return 2; }")
     assert build.build(target, tmp_path / "cmake") == ""
-    assert b"_Z3twov" in (target / build.LIBRARY).read_bytes()
+    assert b"_Z3twov" in (target / installed.LIBRARY).read_bytes()
 
 
 def test_an_error_of_the_compiler_is_told(tmp_path, project, capfd):
@@ -124,4 +124,4 @@ def test_an_error_of_the_compiler_is_told(tmp_path, project, capfd):
     reason = build.build(tmp_path / "lib", tmp_path / "cmake")
     assert "error" in reason and "missing" in reason and "\n" not in reason
     assert "small.cc" in capfd.readouterr().err
-    assert not (tmp_path / "lib" / build.LIBRARY).exists()
+    assert not (tmp_path / "lib" / installed.LIBRARY).exists()

@@ -15,11 +15,9 @@ import subprocess
 import sys
 import tempfile
 
+from tf_pof.runtime.installed import FOLDER, LIBRARY, REASON
+
 SOURCES = pathlib.Path(__file__).parent / "cc"
-# Beside the package's modules; both are never there at once.
-FOLDER = pathlib.Path(__file__).parent / "lib"
-LIBRARY = "libtf_pof_delegate.so"
-REASON = "not_built.txt"
 _TARGET = "tf_pof_delegate"
 _ERROR = re.compile(r"\berror: |CMake Error|\*\*\* ")
 _INSTALL = "(on Debian and Ubuntu: apt install cmake g++)"

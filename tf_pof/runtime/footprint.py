@@ -47,7 +47,13 @@ def measure(engine: Engine, shape: Shape, processes: int = 3) -> Footprint:
             [*command, json.dumps(request)],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                # Its threads spin for a while once NumPy is there, on
+                # processors that the model is loaded with.
+                "OPENBLAS_NUM_THREADS": "1",
+            },
         )
         if done.returncode != 0:
             *_, last = done.stderr.strip().splitlines() or ["no word"]

@@ -4,7 +4,7 @@ import os
 
 from ai_edge_litert import interpreter as litert
 
-from tf_pof.runtime import build
+from tf_pof.runtime import installed
 
 # Names another library than the package's own.
 VARIABLE = "TF_POF_DELEGATE"
@@ -25,11 +25,11 @@ def library_path() -> str:
                 "variable to take tf_pof's own library."
             )
         return path
-    library = build.FOLDER / build.LIBRARY
+    library = installed.FOLDER / installed.LIBRARY
     if library.is_file():
         return str(library)
     reason = "it was never built"
-    written = build.FOLDER / build.REASON
+    written = installed.FOLDER / installed.REASON
     if written.is_file():
         reason = written.read_text().strip()
     raise FileNotFoundError(

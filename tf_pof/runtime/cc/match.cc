@@ -123,8 +123,9 @@ bool Match::Find(const Graph& graph_to_match) {
   graph = &graph_to_match;
   if (!step_of.Resize(graph->nodes.size)) return false;
   for (size_t i = 0; i < step_of.size; ++i) step_of.data[i] = -1;
-  return MatchEach(*graph, MatchLinear, this) &&
-         MatchEach(*graph, MatchUnpacked, this) &&
+  if (!MatchEach(*graph, MatchLinear, this)) return false;
+  CountZeros(this);
+  return MatchEach(*graph, MatchUnpacked, this) &&
          MatchEach(*graph, MatchAttention, this) && MatchMasks(*graph, this) &&
          MatchEach(*graph, MatchLayerNorm, this) &&
          MatchEach(*graph, MatchLink, this);

@@ -70,6 +70,9 @@ struct Match {
 
 // Each looks for the pattern that ends or begins at `node`.
 bool MatchLinear(const Graph& graph, int node, Step* step, NodeList* nodes);
+// Counts the dense weights of all linear steps that are not zero, once they are
+// found, on all processors: it is the first time that the file is read.
+void CountZeros(Match* match);
 bool MatchUnpacked(const Graph& graph, int node, Step* step, NodeList* nodes);
 bool MatchAttention(const Graph& graph, int softmax, Step* step,
                     NodeList* nodes);

@@ -2,6 +2,8 @@
 
 #include "match.h"
 #include "packed_weights.h"
+#include "processors.h"
+#include "thread_pool.h"
 
 namespace tf_pof {
 namespace {
@@ -43,6 +45,12 @@ int64_t CountNonzeros(const int8_t* values, int64_t count) {
   return found;
 }
 
+int64_t NumDenseWeights(const Step& step) {
+  const LinearParams& linear = step.linear;
+  const bool dense = step.kind == StepKind::kLinear && linear.packed < 0;
+  return dense ? int64_t{linear.num_inputs} * linear.num_outputs : 0;
+}
+
 bool IsPackedCode(const Graph& graph, int node) {
   return graph.Is(node, kTfLiteBuiltinCustom) &&
          graph.nodes.data[node].custom_name != nullptr &&
@@ -59,16 +67,12 @@ int PackedBytes(const Graph& graph, int node) {
   return valid ? bytes : -1;
 }
 
-// Finds where the weights are and how many of them are not zero.
+// Finds where the weights are; dense ones are counted later.
 bool FindWeights(const Graph& graph, LinearParams* linear) {
   const int64_t count =
       int64_t{linear->num_inputs} * int64_t{linear->num_outputs};
   linear->packed = -1;
-  const int8_t* dense = graph.ConstantInt8(linear->weights, count);
-  if (dense != nullptr) {
-    linear->nonzeros = CountNonzeros(dense, count);
-    return true;
-  }
+  if (graph.ConstantInt8(linear->weights, count) != nullptr) return true;
   linear->packed =
       PackedBytes(graph, graph.Producer(linear->weights, kTfLiteBuiltinCustom));
   if (linear->packed < 0) return false;
@@ -191,6 +195,28 @@ bool MatchLinear(const Graph& graph, int node, Step* step, NodeList* nodes) {
   TakeGelu(graph, step, nodes);
   TakeTanh(graph, step, nodes);
   return true;
+}
+
+void CountZeros(Match* match) {
+  constexpr int64_t kWorthThreads = 1 << 20;
+  int64_t weights = 0;
+  for (size_t i = 0; i < match->steps.size; ++i) {
+    weights += NumDenseWeights(match->steps.data[i]);
+  }
+  TfPofThreadPool* pool =
+      weights > kWorthThreads ? TfPofThreadPoolCreate(Processors()) : nullptr;
+  TfPofThreadPoolRun(
+      pool, static_cast<int32_t>(match->steps.size),
+      [](void* context, int32_t i, int32_t) {
+        const Match& counted = *static_cast<Match*>(context);
+        Step& step = counted.steps.data[i];
+        const int64_t count = NumDenseWeights(step);
+        if (count == 0) return;
+        step.linear.nonzeros = CountNonzeros(
+            counted.graph->tensor(step.linear.weights)->data.int8, count);
+      },
+      match);
+  TfPofThreadPoolDelete(pool);
 }
 
 bool MatchUnpacked(const Graph& graph, int node, Step* step, NodeList* nodes) {

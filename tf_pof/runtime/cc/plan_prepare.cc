@@ -1,8 +1,8 @@
 #include <stdio.h>
-#include <unistd.h>
 
 #include "delegate_report.h"
 #include "plan.h"
+#include "processors.h"
 
 namespace tf_pof {
 namespace {
@@ -100,11 +100,9 @@ bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
 // are packed nothing else of the model can run.
 bool PackOnAllProcessors(TfLiteContext* context, const DelegateOptions& options,
                          TfPofThreadPool* pool, Plan* plan) {
-  constexpr long kMost = 16;
-  const long processors = Min(sysconf(_SC_NPROCESSORS_ONLN), kMost);
   TfPofThreadPool* larger = nullptr;
-  if (processors > TfPofThreadPoolThreads(pool)) {
-    larger = TfPofThreadPoolCreate(static_cast<int32_t>(processors));
+  if (Processors() > TfPofThreadPoolThreads(pool)) {
+    larger = TfPofThreadPoolCreate(Processors());
   }
   const bool packed =
       PackLayers(context, options, larger != nullptr ? larger : pool, plan);

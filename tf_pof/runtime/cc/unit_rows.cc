@@ -120,13 +120,16 @@ void RunIndex(void* context, int32_t unit, int32_t thread) {
 
 }  // namespace
 
-int32_t UnitRows::CorrectedBias(int n, int shift) const {
+int32_t UnitRows::CorrectedBias(int n, int shift, uint32_t sum) const {
   const uint32_t correction =
-      SumOf(row(n), layer->inputs) *
-      static_cast<uint32_t>(layer->input_zero_point + shift);
+      sum * static_cast<uint32_t>(layer->input_zero_point + shift);
   const uint32_t start =
       layer->bias == nullptr ? 0 : static_cast<uint32_t>(layer->bias[n]);
   return static_cast<int32_t>(start - correction);
+}
+
+int32_t UnitRows::CorrectedBias(int n, int shift) const {
+  return CorrectedBias(n, shift, SumOf(row(n), layer->inputs));
 }
 
 TfPofStatus ForEachUnit(const Layer& layer, UnitFunction function,

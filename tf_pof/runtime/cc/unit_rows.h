@@ -26,7 +26,9 @@ struct UnitRows {
   const uint64_t* mask(int n) const {
     return masks + static_cast<size_t>(n - first) * words;
   }
-  // The bias when the kernel sees inputs with `shift` added to them.
+  // The bias when the kernel sees inputs with `shift` added to them. `sum` is
+  // of the weights and wraps around.
+  int32_t CorrectedBias(int n, int shift, uint32_t sum) const;
   int32_t CorrectedBias(int n, int shift) const;
 };
 

@@ -5,6 +5,8 @@
 // to be needed are taken away.
 #include "window_cover.h"
 
+#include <immintrin.h>
+
 namespace tf_pof {
 namespace {
 
@@ -13,13 +15,12 @@ int LowestBit(uint32_t bits) { return __builtin_ctz(bits); }
 void Put(LaneCover* lane, int node, int other) {
   ++lane->placed[node][other % kSide];
   lane->moves[node] |= 1u << other;
-  lane->from[other] |= 1u << node;
 }
 
 void Take(LaneCover* lane, int node, int other) {
-  if (--lane->placed[node][other % kSide] > 0) return;
-  lane->moves[node] &= ~(1u << other);
-  lane->from[other] &= ~(1u << node);
+  if (--lane->placed[node][other % kSide] == 0) {
+    lane->moves[node] &= ~(1u << other);
+  }
 }
 
 void Move(LaneCover* lane, int node, int to) {
@@ -36,51 +37,58 @@ void AddRoom(LaneCover* lane, int node, int change) {
   lane->excess = (lane->excess & ~bit) | (room < 0 ? bit : 0);
 }
 
-// Searches breadth first from `start` along `edges` for a node of `goals`.
-// next[i] leads back from there to the start.
-int Search(const uint32_t edges[kNodes], int start, uint32_t goals,
-           uint8_t next[kNodes]) {
-  uint32_t reached = 1u << start;
-  uint32_t frontier = reached;
-  while (frontier != 0) {
-    uint32_t all = 0;
-    for (uint32_t bits = frontier; bits != 0; bits &= bits - 1) {
-      const int i = LowestBit(bits);
-      const uint32_t found = edges[i] & ~reached;
-      if ((found & goals) != 0) {
-        const int end = LowestBit(found & goals);
-        next[end] = static_cast<uint8_t>(i);
-        return end;
-      }
-      reached |= found;
-      all |= found;
-      for (uint32_t more = found; more != 0; more &= more - 1) {
-        next[LowestBit(more)] = static_cast<uint8_t>(i);
-      }
-    }
-    frontier = all;
+// Places a nonzero where there is more room.
+inline void Place(LaneCover* lane, int input, const uint8_t* second) {
+  const int a = input / kWindow;
+  const int b = second[input / kPicks] + kSide;
+  // Nobody could foresee a branch here.
+  const int turn = (a ^ b) & -(lane->room[a] < lane->room[b]);
+  --lane->room[a ^ turn];
+  ++lane->placed[a ^ turn][(b ^ turn) % kSide];
+}
+
+// Fills in what follows from `placed` and `room`.
+void FindMoves(LaneCover* lane) {
+  for (int node = 0; node < kNodes; ++node) {
+    const __m128i placed =
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(lane->placed[node]));
+    const uint32_t others = _mm_test_epi8_mask(placed, placed);
+    lane->moves[node] = node < kSide ? others << kSide : others;
+    AddRoom(lane, node, 0);
   }
-  return -1;
 }
 
-// Moves one nonzero's worth of load from a node to one with room.
-bool Push(LaneCover* lane, int node) {
-  uint8_t next[kNodes];
-  const int end = Search(lane->moves, node, lane->roomy, next);
-  if (end < 0) return false;
-  for (int i = end; i != node; i = next[i]) Move(lane, next[i], i);
+// The nodes from which one move leads to any of `to`.
+uint32_t Before(const LaneCover& lane, uint32_t to) {
+  const __m512i goals = _mm512_set1_epi32(static_cast<int32_t>(to));
+  const uint32_t low =
+      _mm512_test_epi32_mask(_mm512_loadu_si512(lane.moves), goals);
+  const uint32_t high =
+      _mm512_test_epi32_mask(_mm512_loadu_si512(lane.moves + kSide), goals);
+  return low | high << kSide;
+}
+
+// Takes one nonzero's worth of load off a node of `from` by the least number of
+// moves that bring it to one of `to`; false if none do.
+bool Shift(LaneCover* lane, uint32_t from, uint32_t to) {
+  // Backwards: levels[i] are the nodes from which i moves lead there.
+  uint32_t levels[kNodes];
+  uint32_t reached = to;
+  levels[0] = to;
+  int last = 0;
+  while ((levels[last] & from) == 0) {
+    const uint32_t next = Before(*lane, levels[last]) & ~reached;
+    if (next == 0) return false;
+    reached |= next;
+    levels[++last] = next;
+  }
+  int node = LowestBit(levels[last] & from);
   AddRoom(lane, node, 1);
-  AddRoom(lane, end, -1);
-  return true;
-}
-
-// The same, to a node from one with too much.
-bool Pull(LaneCover* lane, int node) {
-  uint8_t next[kNodes];
-  const int end = Search(lane->from, node, lane->excess, next);
-  if (end < 0) return false;
-  for (int i = end; i != node; i = next[i]) Move(lane, i, next[i]);
-  AddRoom(lane, end, 1);
+  for (int i = last - 1; i >= 0; --i) {
+    const int next = LowestBit(lane->moves[node] & levels[i]);
+    Move(lane, node, next);
+    node = next;
+  }
   AddRoom(lane, node, -1);
   return true;
 }
@@ -139,13 +147,28 @@ void GroupCover::Begin(int new_windows, int new_lanes, int most) {
   }
 }
 
-// Places a nonzero where there is more room.
-void GroupCover::Add(int i, int a, int b) {
-  LaneCover* cover = &lane[i];
-  b += kSide;
-  const int node = cover->room[a] >= cover->room[b] ? a : b;
-  --cover->room[node];
-  Put(cover, node, a + b - node);
+void GroupCover::Add(const uint16_t* const inputs[kLanes],
+                     const int count[kLanes], const uint8_t* second) {
+  // Each nonzero waits for the one before: four lanes take turns.
+  constexpr int kTurns = 4;
+  for (int i = 0; i < lanes; i += kTurns) {
+    const int end = Min(i + kTurns, lanes);
+    int common = count[i];
+    for (int j = i; j < end; ++j) common = Min(common, count[j]);
+    if (end - i < kTurns) common = 0;
+    for (int at = 0; at < common; ++at) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kTurns; ++j) {
+        Place(&lane[i + j], inputs[i + j][at], second);
+      }
+    }
+    for (int j = i; j < end; ++j) {
+      for (int at = common; at < count[j]; ++at) {
+        Place(&lane[j], inputs[j][at], second);
+      }
+      FindMoves(&lane[j]);
+    }
+  }
 }
 
 void GroupCover::AddStep(int node) {
@@ -154,8 +177,8 @@ void GroupCover::AddStep(int node) {
   for (int i = 0; i < lanes; ++i) {
     LaneCover* cover = &lane[i];
     AddRoom(cover, node, kPicks);
-    while (cover->excess != 0 && cover->room[node] > 0) {
-      if (!Pull(cover, node)) break;
+    while (cover->excess != 0 && cover->room[node] > 0 &&
+           Shift(cover, cover->excess, 1u << node)) {
     }
   }
 }
@@ -181,11 +204,15 @@ bool GroupCover::RemoveStep(int node) {
   LaneCover before[kLanes];
   --steps[node];
   for (int i = 0; i < lanes; ++i) {
-    before[i] = lane[i];
-    AddRoom(&lane[i], node, -kPicks);
-    while (lane[i].excess != 0) {
-      if (Push(&lane[i], node)) continue;
-      memcpy(lane, before, (i + 1) * sizeof(LaneCover));
+    LaneCover* cover = &lane[order_[i]];
+    before[i] = *cover;
+    AddRoom(cover, node, -kPicks);
+    while (cover->excess != 0) {
+      if (Shift(cover, cover->excess, cover->roomy)) continue;
+      for (int j = 0; j <= i; ++j) lane[order_[j]] = before[j];
+      const int failed = order_[i];
+      memmove(order_ + 1, order_, i * sizeof(order_[0]));
+      order_[0] = failed;
       ++steps[node];
       return false;
     }
@@ -196,10 +223,11 @@ bool GroupCover::RemoveStep(int node) {
 void GroupCover::Solve() {
   for (int i = 0; i < lanes; ++i) {
     LaneCover* cover = &lane[i];
-    for (int node = 0; node < kNodes; ++node) AddRoom(cover, node, 0);
+    order_[i] = i;
     for (uint32_t bits = cover->excess; bits != 0; bits &= bits - 1) {
-      const int node = LowestBit(bits);
-      while ((cover->excess >> node & 1) != 0 && Push(cover, node)) {
+      const uint32_t node = bits & -bits;
+      while ((cover->excess & node) != 0 &&
+             Shift(cover, node, cover->roomy)) {
       }
     }
   }

@@ -18,10 +18,7 @@ struct LaneCover {
   // What a node's steps hold, less what is placed there; negative if that is
   // too much.
   int8_t room[kNodes];
-  // Bit j of moves[i], and bit i of from[j]: a nonzero that is placed at i
-  // could be at j.
-  uint32_t moves[kNodes];
-  uint32_t from[kNodes];
+  uint32_t moves[kNodes];  // bit j of i: a nonzero placed at i could be at j
   uint32_t roomy;   // nodes with room > 0
   uint32_t excess;  // nodes with room < 0
 };
@@ -37,13 +34,18 @@ struct GroupCover {
 
   // `most` is the number of nonzeros of the fullest lane.
   void Begin(int windows, int lanes, int most);
-  void Add(int lane, int a, int b);
+  // Adds the nonzeros of all lanes, by their inputs in the tile: `second` has
+  // the window in the second copy of each four inputs.
+  void Add(const uint16_t* const inputs[kLanes], const int count[kLanes],
+           const uint8_t* second);
   void Solve();
 
  private:
   void AddStep(int node);
   int BestNode() const;
   bool RemoveStep(int node);
+
+  int order_[kLanes];  // of trying lanes: those that failed last come first
 };
 
 }  // namespace tf_pof

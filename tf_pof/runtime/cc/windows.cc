@@ -6,15 +6,15 @@
 namespace tf_pof {
 namespace {
 
-// Where inputs of a tile are in the second copy: [window of the first][lane].
+// Where each four inputs of a tile are in the second copy.
 struct SecondWindows {
-  uint8_t of[kMaxWindows][kLanes];
+  uint8_t of[kMaxWindows * kLanes];
 
   explicit SecondWindows(int windows) {
     for (int a = 0; a < windows; ++a) {
       for (int lane = 0; lane < kLanes; ++lane) {
         const int b = (a - lane) % windows;
-        of[a][lane] = static_cast<uint8_t>(b < 0 ? b + windows : b);
+        of[a * kLanes + lane] = static_cast<uint8_t>(b < 0 ? b + windows : b);
       }
     }
   }
@@ -156,6 +156,48 @@ class Order {
 
 constexpr int kGroups = kUnit / kLanes;
 
+// Writes which bits are set, each plus `first`, and as many as kAtOnce more than
+// there are: most often without a branch that could be foreseen wrongly.
+constexpr int kAtOnce = 12;
+int ListOnes(uint64_t bits, int first, uint16_t* to) {
+  constexpr uint64_t kLast = uint64_t{1} << 63;
+  const int count = CountOnes(bits);
+  for (int i = 0; i < kAtOnce; ++i) {
+    to[i] = static_cast<uint16_t>(first + __builtin_ctzll(bits | kLast));
+    bits &= bits - 1;
+  }
+  for (int i = kAtOnce; i < count; ++i) {
+    to[i] = static_cast<uint16_t>(first + __builtin_ctzll(bits));
+    bits &= bits - 1;
+  }
+  return count;
+}
+
+// The inputs of a tile that are not zero, of a group's lanes.
+struct GroupInputs {
+  Buffer<uint16_t> inputs;
+  uint16_t* of[kLanes];
+  int count[kLanes];
+
+  bool Find(const UnitRows& rows, int first_word, int words,
+            const int32_t* outputs, int lanes) {
+    size_t total = 0;
+    for (int lane = 0; lane < lanes; ++lane) {
+      const uint64_t* masks = rows.mask(outputs[lane]) + first_word;
+      for (int a = 0; a < words; ++a) total += CountOnes(masks[a]);
+    }
+    if (!inputs.Resize(total + kAtOnce)) return false;
+    uint16_t* to = inputs.data;
+    for (int lane = 0; lane < lanes; ++lane) {
+      const uint64_t* masks = rows.mask(outputs[lane]) + first_word;
+      of[lane] = to;
+      for (int a = 0; a < words; ++a) to += ListOnes(masks[a], a * kWindow, to);
+      count[lane] = static_cast<int>(to - of[lane]);
+    }
+    return true;
+  }
+};
+
 // The steps of a unit, by tiles, then groups.
 struct WindowsPart {
   Buffer<uint16_t> windows;
@@ -165,53 +207,48 @@ struct WindowsPart {
   bool Pack(const UnitRows& rows, Windows* packed) {
     int32_t order[kUnit];
     if (!Order(rows, *packed).Find(order)) return false;
-    FillLanes(rows, order, packed);
+    uint32_t sums[kUnit] = {};
+    GroupInputs inputs = {};
+    const SecondWindows second(packed->windows);
     const int count = rows.end - rows.first;
+    bool stored = true;
     for (int tile = 0; tile < packed->tiles; ++tile) {
-      for (int lane = 0; lane < count; lane += kLanes) {
-        if (!starts.Append(steps.size) ||
-            !PackGroup(rows, *packed, tile, order + lane,
-                       Min(kLanes, count - lane))) {
-          return false;
-        }
+      const int first = tile * packed->windows;
+      const int words = Min(packed->windows, rows.words - first);
+      for (int lane = 0; stored && lane < count; lane += kLanes) {
+        const int lanes = Min(kLanes, count - lane);
+        stored = starts.Append(steps.size) &&
+                 inputs.Find(rows, first, words, order + lane, lanes) &&
+                 PackGroup(rows, first * kWindow, packed->windows, second,
+                           inputs, order + lane, lanes, sums + lane);
       }
     }
-    return starts.Append(steps.size);
+    inputs.inputs.Free();
+    FillLanes(rows, order, sums, packed);
+    return stored && starts.Append(steps.size);
   }
 
   static void FillLanes(const UnitRows& rows, const int32_t order[kUnit],
-                        Windows* packed) {
+                        const uint32_t sums[kUnit], Windows* packed) {
     for (int i = 0; i < rows.end - rows.first; ++i) {
       const int n = order[i];
-      packed->bias.data[rows.first + i] = rows.CorrectedBias(n, 128);
+      packed->bias.data[rows.first + i] = rows.CorrectedBias(n, 128, sums[i]);
       packed->scales.data[rows.first + i] = rows.layer->scales[n];
       packed->lane_bytes.data[n] = LaneByte(i / kLanes, i % kLanes);
     }
   }
 
-  bool PackGroup(const UnitRows& rows, const Windows& p, int tile,
-                 const int32_t* outputs, int lanes) {
-    const int first = tile * p.windows;
-    const int used = Min(p.windows, rows.words - first);
+  // Of the tile from `first_input` on. Adds the weights to `sums`, by lane.
+  bool PackGroup(const UnitRows& rows, int first_input, int tile_windows,
+                 const SecondWindows& second, const GroupInputs& inputs,
+                 const int32_t* outputs, int lanes, uint32_t* sums) {
     int most = 0;
     for (int lane = 0; lane < lanes; ++lane) {
-      int count = 0;
-      for (int a = 0; a < used; ++a) {
-        count += CountOnes(rows.mask(outputs[lane])[first + a]);
-      }
-      most = Max(most, count);
+      most = Max(most, inputs.count[lane]);
     }
-    const SecondWindows second(p.windows);
     GroupCover cover;
-    cover.Begin(p.windows, lanes, most);
-    for (int lane = 0; lane < lanes; ++lane) {
-      for (int a = 0; a < used; ++a) {
-        for (uint64_t bits = rows.mask(outputs[lane])[first + a]; bits != 0;
-             bits &= bits - 1) {
-          cover.Add(lane, a, second.of[a][__builtin_ctzll(bits) / kPicks]);
-        }
-      }
-    }
+    cover.Begin(tile_windows, lanes, most);
+    cover.Add(inputs.of, inputs.count, second.of);
     cover.Solve();
 
     size_t first_step[kNodes];
@@ -222,39 +259,45 @@ struct WindowsPart {
     }
     if (!windows.Resize(end) || !steps.Resize(end)) return false;
     for (int node = 0; node < kNodes; ++node) {
-      const int window = node < kSide ? node : node - kSide + p.windows;
+      const int window = node < kSide ? node : node - kSide + tile_windows;
       for (int i = 0; i < cover.steps[node]; ++i) {
         windows.data[first_step[node] + i] = static_cast<uint16_t>(window);
       }
     }
     for (int lane = 0; lane < lanes; ++lane) {
-      const int n = outputs[lane];
-      EmitLane(cover.lane[lane], lane, rows.mask(n) + first,
-               rows.row(n) + first * kWindow, second, used, first_step);
+      const int8_t* weights = rows.row(outputs[lane]) + first_input;
+      sums[lane] += EmitLane(cover.lane[lane], lane, inputs.of[lane],
+                             inputs.count[lane], weights, second, first_step);
     }
     return true;
   }
 
-  // Writes a lane's nonzeros to the places that were chosen for them.
-  void EmitLane(const LaneCover& cover, int lane, const uint64_t* masks,
-                const int8_t* weights, const SecondWindows& second, int used,
-                const size_t first_step[kNodes]) {
+  // Writes a lane's nonzeros to the places that were chosen for them; returns
+  // their sum.
+  uint32_t EmitLane(const LaneCover& cover, int lane, const uint16_t* inputs,
+                    int count, const int8_t* weights,
+                    const SecondWindows& second,
+                    const size_t first_step[kNodes]) {
     uint8_t left[kSide][kSide];
     memcpy(left, cover.placed, sizeof(left));
-    uint32_t taken[kNodes] = {};
-    for (int a = 0; a < used; ++a) {
-      for (uint64_t bits = masks[a]; bits != 0; bits &= bits - 1) {
-        const uint32_t pick = __builtin_ctzll(bits);
-        const uint32_t b = second.of[a][pick / kPicks];
-        const bool in_first = left[a][b] > 0;
-        left[a][b] -= in_first;
-        const uint32_t node = in_first ? a : kSide + b;
-        const uint32_t at = taken[node]++;
-        WindowStep& step = steps.data[first_step[node] + at / kPicks];
-        step.picks[lane * kPicks + at % kPicks] = static_cast<uint8_t>(pick);
-        step.weights[lane * kPicks + at % kPicks] = weights[a * kWindow + pick];
-      }
+    size_t next[kNodes];
+    for (int i = 0; i < kNodes; ++i) next[i] = first_step[i] * kPicks;
+    WindowStep* const to = steps.data;
+    uint32_t sum = 0;
+    for (int i = 0; i < count; ++i) {
+      const int input = inputs[i];
+      const int a = input / kWindow;
+      const int b = second.of[input / kPicks];
+      const bool in_first = left[a][b] > 0;
+      left[a][b] -= in_first;
+      const size_t at = next[in_first ? a : kSide + b]++;
+      WindowStep& step = to[at / kPicks];
+      step.picks[lane * kPicks + at % kPicks] =
+          static_cast<uint8_t>(input % kWindow);
+      step.weights[lane * kPicks + at % kPicks] = weights[input];
+      sum += static_cast<uint32_t>(weights[input]);
     }
+    return sum;
   }
 
   void Free() {
