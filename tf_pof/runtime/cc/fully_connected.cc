@@ -72,6 +72,14 @@ struct Run {
   int tasks_per_block;
 };
 
+uint8_t* ThreadScratch(const Run& run, int thread) {
+  return run.workspace + thread * run.scratch.total();
+}
+
+void ClearConverted(const Run& run, int thread) {
+  *reinterpret_cast<int32_t*>(ThreadScratch(run, thread)) = -1;
+}
+
 // Input of the block of tokens that begins at `first`, in the kernel's layout.
 const void* TaskInput(const Run& run, const TfPofFullyConnected& layer,
                       int first, int tokens, uint8_t* base) {
@@ -182,7 +190,8 @@ void RunTask(void* context, int32_t index, int32_t thread) {
   const Run& run = *static_cast<Run*>(context);
   const int first = index / run.tasks_per_block * run.task_tokens;
   int unit = index % run.tasks_per_block;
-  uint8_t* base = run.workspace + thread * run.scratch.total();
+  uint8_t* base = ThreadScratch(run, thread);
+  if (run.tasks_per_block == 1) ClearConverted(run, thread);
   for (int i = 0; i < run.count; ++i) {
     const int units = run.layers[i]->units;
     if (run.tasks_per_block == 1) {
@@ -391,9 +400,9 @@ TfPofStatus TfPofFullyConnectedRunAll(
   if (blocks % threads != 0 && blocks < 4 * threads) {
     run.tasks_per_block = units;
   }
-  for (int i = 0; i < threads; ++i) {
-    uint8_t* base = run.workspace + i * run.scratch.total();
-    *reinterpret_cast<int32_t*>(base) = -1;
+  // Of whole blocks each thread clears its own.
+  for (int i = 0; i < threads && run.tasks_per_block > 1; ++i) {
+    ClearConverted(run, i);
   }
   TfPofThreadPoolRun(pool, blocks * run.tasks_per_block, RunTask, &run);
   return kTfPofOk;

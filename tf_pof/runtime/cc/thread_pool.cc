@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -11,46 +12,61 @@
 #include "ticks.h"
 
 using tf_pof::Nanoseconds;
+using tf_pof::Ticks;
 
-// A layer takes some 10 us, less than waking a thread does, so a worker spins
-// for a while after a loop before it sleeps: longer than from layer to layer.
+// From one processor to another a cache line takes up to 300 ns, and layers
+// some 10 us. So a loop that all goes well with moves two lines for each
+// worker: `Loop` there and `done` back. Nobody else writes what a thread
+// writes, and nobody reads `taken` of another before it is time to help it.
+
+// A layer takes less than waking a thread does, so a worker spins for a while
+// after a loop before it sleeps: longer than from layer to layer.
 static constexpr int64_t kSpinNanoseconds = 100 * 1000;
+// A thread that has done its share waits this part of the time that it took
+// for the others before it helps them: data would have to follow, and to come
+// back for the next loop.
+static constexpr int64_t kPatience = 4;
+// Processors fetch lines in pairs.
+static constexpr size_t kLines = 128;
 
-struct Worker {
-  TfPofThreadPool* pool;
-  int32_t thread;
+// What the caller writes, while nobody runs an index.
+struct alignas(kLines) Loop {
+  uint64_t state;  // atomic: the loop's number << 32 | count; no count: stop
+  TfPofLoopFunction function;
+  void* context;  // atomic
+};
+
+// A thread has the same share of each loop of the same length, so that data
+// stay in its cache from layer to layer.
+struct Thread {
+  // Atomic: the loop's number << 32 | how many of the share were taken. Who
+  // takes one keeps the loop from ending. Nobody waits for a thread that has
+  // taken none: it may have no processor.
+  alignas(kLines) uint64_t taken;
+  // Atomic: the loop's number << 32 | how many indices it has run.
+  alignas(kLines) uint64_t done;
+  alignas(kLines) TfPofThreadPool* pool;
+  int32_t index;
   pthread_t handle;
 };
 
-// A thread's share of a loop. What it has taken in one loop it takes in the
-// next of the same length, so that data stay in its cache from layer to layer;
-// whoever has done its own share helps the others.
-struct alignas(64) Share {
-  int32_t next;  // atomic: the first index that nobody took
-  int32_t end;
-};
-
 struct TfPofThreadPool {
-  int32_t threads;
-  Worker* workers;          // [threads]; the first stands for the caller
-  Share* shares;            // [threads]
-  pthread_mutex_t callers;  // held by the caller whose loop runs
-  pthread_mutex_t mutex;    // guards sleeping workers
+  Loop loop;
+  Thread* threads;  // [count]; the first stands for the caller
+  int32_t count;
+  int32_t sleeping;         // atomic; changes under the mutex
+  pthread_mutex_t mutex;    // guards going to sleep
   pthread_cond_t wake;
-  int32_t stop;  // atomic
-  // Atomic: the loop's number << 32 | workers in it * kWorker | kOpen. Workers
-  // that come when the loop is closed let it be, so that a loop never waits
-  // for one that has no processor.
-  uint64_t state;
-  // The loop. Written while it is closed and nobody is in it.
-  TfPofLoopFunction function;
-  void* context;
-  int64_t waited;  // atomic, nanoseconds
+  pthread_mutex_t callers;  // held by the caller whose loop runs
+  int32_t timed;            // atomic
+  int64_t waited;           // atomic, nanoseconds
 };
 
-static constexpr uint64_t kOpen = 1;
-static constexpr uint64_t kWorker = 2;
-static constexpr uint64_t kInside = 0xFFFFFFFF & ~kOpen;
+static uint32_t Number(uint64_t state) {
+  return static_cast<uint32_t>(state >> 32);
+}
+
+static int32_t Count(uint64_t state) { return static_cast<int32_t>(state); }
 
 static void Pause() {
 #if defined(__x86_64__)
@@ -60,146 +76,236 @@ static void Pause() {
 #endif
 }
 
-static void Work(TfPofThreadPool* pool, int32_t thread) {
-  for (int32_t i = 0; i < pool->threads; ++i) {
-    Share* share = &pool->shares[(thread + i) % pool->threads];
-    for (;;) {
-      const int32_t index =
-          __atomic_fetch_add(&share->next, 1, __ATOMIC_RELAXED);
-      if (index >= share->end) break;
-      pool->function(pool->context, index, thread);
+// Where the share of thread `index` begins, and that of the one before ends.
+// The caller's is never less than another's.
+static int32_t ShareBegin(const TfPofThreadPool* pool, uint64_t state,
+                          int32_t index) {
+  const int64_t threads = pool->count;
+  return static_cast<int32_t>((int64_t{Count(state)} * index + threads - 1) /
+                              threads);
+}
+
+// Takes one of the share of thread `index`: which one, or -1 if none is left
+// or the loop is over.
+static int32_t Take(TfPofThreadPool* pool, uint64_t state, int32_t index) {
+  const int32_t begin = ShareBegin(pool, state, index);
+  const int32_t size = ShareBegin(pool, state, index + 1) - begin;
+  uint64_t* taken = &pool->threads[index].taken;
+  uint64_t old = __atomic_load_n(taken, __ATOMIC_ACQUIRE);
+  for (;;) {
+    const bool first = Number(old) != Number(state);
+    // If the loop is over all of its shares were taken: after this either it
+    // is not over or the exchange fails.
+    if (first &&
+        __atomic_load_n(&pool->loop.state, __ATOMIC_ACQUIRE) != state) {
+      return -1;
+    }
+    const int32_t next = first ? 0 : Count(old);
+    if (next >= size) return -1;
+    const uint64_t wanted = uint64_t{Number(state)} << 32 | (next + 1);
+    if (__atomic_compare_exchange_n(taken, &old, wanted, true, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+      return begin + next;
     }
   }
 }
 
-static bool IsNext(TfPofThreadPool* pool, uint32_t seen) {
-  return __atomic_load_n(&pool->state, __ATOMIC_ACQUIRE) >> 32 != seen;
+// Runs what thread `index` is to do; returns how many indices.
+static int32_t RunShare(TfPofThreadPool* pool, uint64_t state, int32_t index,
+                        int32_t thread) {
+  int32_t runs = 0;
+  for (int32_t i; (i = Take(pool, state, index)) >= 0; ++runs) {
+    pool->loop.function(pool->loop.context, i, thread);
+  }
+  return runs;
 }
 
-// Waits for a loop after number `seen`, spinning first and sleeping then.
-static void WaitForLoop(TfPofThreadPool* pool, uint32_t seen) {
-  const int64_t start = Nanoseconds();
-  for (int spins = 1; !IsNext(pool, seen); ++spins) {
-    Pause();
-    if (spins % 64 == 0 && Nanoseconds() - start > kSpinNanoseconds) break;
+// Runs what is left of the other shares.
+static int32_t Help(TfPofThreadPool* pool, uint64_t state, int32_t thread) {
+  int32_t runs = 0;
+  for (int32_t i = 1; i < pool->count; ++i) {
+    runs += RunShare(pool, state, (thread + i) % pool->count, thread);
   }
-  if (IsNext(pool, seen)) return;
+  return runs;
+}
+
+static uint64_t State(TfPofThreadPool* pool) {
+  return __atomic_load_n(&pool->loop.state, __ATOMIC_ACQUIRE);
+}
+
+// A worker's part of the loop. Returns after how many ticks it may help, or -1
+// if it may not.
+static int64_t Work(Thread* own, uint64_t state) {
+  TfPofThreadPool* pool = own->pool;
+  // The first lines of what the function reads, on their way with `taken`.
+  const char* context = static_cast<char*>(
+      __atomic_load_n(&pool->loop.context, __ATOMIC_RELAXED));
+  __builtin_prefetch(context);
+  __builtin_prefetch(context + 64);
+  const int64_t begin = Ticks();
+  const int32_t runs = RunShare(pool, state, own->index, own->index);
+  if (runs == 0) return -1;
+  __atomic_store_n(&own->done, uint64_t{Number(state)} << 32 | runs,
+                   __ATOMIC_RELEASE);
+  return (Ticks() - begin) / kPatience;
+}
+
+static void HelpOthers(Thread* own, uint64_t state) {
+  // Whatever it runs counts at once: `done` is its own.
+  const int32_t runs = Help(own->pool, state, own->index);
+  if (runs > 0) {
+    __atomic_store_n(&own->done, own->done + runs, __ATOMIC_RELEASE);
+  }
+}
+
+static void Sleep(TfPofThreadPool* pool, uint64_t seen) {
   pthread_mutex_lock(&pool->mutex);
-  while (!IsNext(pool, seen)) pthread_cond_wait(&pool->wake, &pool->mutex);
+  // Either this thread sees the next loop or its caller sees it sleep.
+  __atomic_fetch_add(&pool->sleeping, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&pool->loop.state, __ATOMIC_SEQ_CST) == seen) {
+    pthread_cond_wait(&pool->wake, &pool->mutex);
+  }
+  __atomic_fetch_sub(&pool->sleeping, 1, __ATOMIC_SEQ_CST);
   pthread_mutex_unlock(&pool->mutex);
 }
 
-static void* WorkerMain(void* argument) {
-  const Worker* worker = static_cast<Worker*>(argument);
-  TfPofThreadPool* pool = worker->pool;
-  for (uint32_t seen = 0;;) {
-    WaitForLoop(pool, seen);
-    if (__atomic_load_n(&pool->stop, __ATOMIC_ACQUIRE)) return nullptr;
-    uint64_t state = __atomic_load_n(&pool->state, __ATOMIC_ACQUIRE);
-    while ((state & kOpen) != 0 &&
-           !__atomic_compare_exchange_n(&pool->state, &state, state + kWorker,
-                                        true, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_ACQUIRE)) {
+// Waits for the loop after `seen`, helps the others with that one meanwhile,
+// and sleeps if it takes long.
+static uint64_t WaitForLoop(Thread* own, uint64_t seen, int64_t patience) {
+  TfPofThreadPool* pool = own->pool;
+  const int64_t start = Nanoseconds();
+  const int64_t ticks = Ticks();
+  for (int spins = 1; State(pool) == seen; ++spins) {
+    Pause();
+    if (spins % 16 != 0) continue;
+    if (patience >= 0 && Ticks() - ticks > patience) {
+      HelpOthers(own, seen);
+      patience = -1;
     }
-    seen = static_cast<uint32_t>(state >> 32);
-    if ((state & kOpen) == 0) continue;
-    Work(pool, worker->thread);
-    __atomic_fetch_sub(&pool->state, kWorker, __ATOMIC_RELEASE);
+    if (spins % 64 == 0 && Nanoseconds() - start > kSpinNanoseconds) {
+      Sleep(pool, seen);
+    }
+  }
+  return State(pool);
+}
+
+static void* ThreadMain(void* argument) {
+  auto* own = static_cast<Thread*>(argument);
+  int64_t patience = -1;
+  for (uint64_t seen = 0;;) {
+    seen = WaitForLoop(own, seen, patience);
+    if (Count(seen) == 0) return nullptr;
+    patience = Work(own, seen);
   }
 }
 
 // Opens the next loop: makes what was written before visible to the workers
 // and wakes them.
-static void OpenLoop(TfPofThreadPool* pool) {
-  pthread_mutex_lock(&pool->mutex);
-  const uint64_t state = __atomic_load_n(&pool->state, __ATOMIC_RELAXED);
-  const uint64_t number = (state >> 32) + 1;
-  __atomic_store_n(&pool->state, number << 32 | kOpen, __ATOMIC_RELEASE);
-  pthread_cond_broadcast(&pool->wake);
-  pthread_mutex_unlock(&pool->mutex);
+static uint64_t OpenLoop(TfPofThreadPool* pool, int32_t count) {
+  const uint64_t number = Number(pool->loop.state) + uint64_t{1};
+  const uint64_t state = number << 32 | static_cast<uint32_t>(count);
+  __atomic_store_n(&pool->loop.state, state, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&pool->sleeping, __ATOMIC_SEQ_CST) > 0) {
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->mutex);
+  }
+  return state;
+}
+
+// Indices of the loop that workers have run.
+static int32_t Done(const TfPofThreadPool* pool, uint64_t state) {
+  int32_t runs = 0;
+  for (int32_t i = 1; i < pool->count; ++i) {
+    const uint64_t done =
+        __atomic_load_n(&pool->threads[i].done, __ATOMIC_ACQUIRE);
+    if (Number(done) == Number(state)) runs += Count(done);
+  }
+  return runs;
+}
+
+// Waits until all indices have run, of which the caller has run some.
+static void Finish(TfPofThreadPool* pool, uint64_t state, int32_t runs,
+                   int64_t patience) {
+  const int64_t ticks = Ticks();
+  for (int spins = 1; runs + Done(pool, state) < Count(state); ++spins) {
+    Pause();
+    if (patience >= 0 && spins % 16 == 0 && Ticks() - ticks > patience) {
+      runs += Help(pool, state, 0);
+      patience = -1;
+    }
+    // A worker may have lost its processor to somebody else.
+    if (spins % 1024 == 0) sched_yield();
+  }
 }
 
 TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads) {
   if (threads < 1 || threads > 256) return nullptr;
-  auto* pool =
-      static_cast<TfPofThreadPool*>(calloc(1, sizeof(TfPofThreadPool)));
-  if (pool == nullptr) return nullptr;
-  pool->workers = static_cast<Worker*>(calloc(threads, sizeof(Worker)));
-  void* shares = nullptr;
-  if (pool->workers == nullptr ||
-      posix_memalign(&shares, alignof(Share), threads * sizeof(Share)) != 0) {
-    free(pool->workers);
-    free(pool);
-    return nullptr;
-  }
-  pool->shares = static_cast<Share*>(shares);
+  void* memory = nullptr;
+  const size_t size = sizeof(TfPofThreadPool) + threads * sizeof(Thread);
+  if (posix_memalign(&memory, kLines, size) != 0) return nullptr;
+  memset(memory, 0, size);
+  auto* pool = static_cast<TfPofThreadPool*>(memory);
+  pool->threads = reinterpret_cast<Thread*>(pool + 1);
   pthread_mutex_init(&pool->callers, nullptr);
   pthread_mutex_init(&pool->mutex, nullptr);
   pthread_cond_init(&pool->wake, nullptr);
-  pool->threads = 1;
+  // Before the first of them starts, which reads it.
+  pool->count = threads;
   for (int32_t i = 1; i < threads; ++i) {
-    Worker* worker = &pool->workers[i];
-    *worker = {pool, i, {}};
-    if (pthread_create(&worker->handle, nullptr, WorkerMain, worker) != 0) {
+    Thread* thread = &pool->threads[i];
+    thread->pool = pool;
+    thread->index = i;
+    if (pthread_create(&thread->handle, nullptr, ThreadMain, thread) != 0) {
+      pool->count = i;
       TfPofThreadPoolDelete(pool);
       return nullptr;
     }
-    pool->threads = i + 1;
   }
   return pool;
 }
 
 void TfPofThreadPoolDelete(TfPofThreadPool* pool) {
   if (pool == nullptr) return;
-  __atomic_store_n(&pool->stop, 1, __ATOMIC_RELEASE);
-  OpenLoop(pool);
-  for (int32_t i = 1; i < pool->threads; ++i) {
-    pthread_join(pool->workers[i].handle, nullptr);
+  OpenLoop(pool, 0);
+  for (int32_t i = 1; i < pool->count; ++i) {
+    pthread_join(pool->threads[i].handle, nullptr);
   }
   pthread_cond_destroy(&pool->wake);
   pthread_mutex_destroy(&pool->mutex);
   pthread_mutex_destroy(&pool->callers);
-  free(pool->workers);
-  free(pool->shares);
   free(pool);
 }
 
 int32_t TfPofThreadPoolThreads(const TfPofThreadPool* pool) {
-  return pool == nullptr ? 1 : pool->threads;
+  return pool == nullptr ? 1 : pool->count;
 }
 
-int64_t TfPofThreadPoolWaited(const TfPofThreadPool* pool) {
+int64_t TfPofThreadPoolWaited(TfPofThreadPool* pool) {
   if (pool == nullptr) return 0;
+  __atomic_store_n(&pool->timed, 1, __ATOMIC_RELAXED);
   return __atomic_load_n(&pool->waited, __ATOMIC_RELAXED);
 }
 
 void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
                         TfPofLoopFunction function, void* context) {
-  if (pool == nullptr || pool->threads == 1 || count <= 1) {
+  if (pool == nullptr || pool->count == 1 || count <= 1) {
     for (int32_t i = 0; i < count; ++i) function(context, i, 0);
     return;
   }
   pthread_mutex_lock(&pool->callers);
-  pool->function = function;
-  pool->context = context;
-  const int64_t threads = pool->threads;
-  for (int64_t i = 0; i < threads; ++i) {
-    pool->shares[i].end = static_cast<int32_t>(count * (i + 1) / threads);
-    __atomic_store_n(&pool->shares[i].next,
-                     static_cast<int32_t>(count * i / threads),
-                     __ATOMIC_RELAXED);
+  pool->loop.function = function;
+  __atomic_store_n(&pool->loop.context, context, __ATOMIC_RELAXED);
+  const uint64_t state = OpenLoop(pool, count);
+  const int64_t begin = Ticks();
+  const int32_t runs = RunShare(pool, state, 0, 0);
+  const int64_t patience = (Ticks() - begin) / kPatience;
+  if (__atomic_load_n(&pool->timed, __ATOMIC_RELAXED)) {
+    const int64_t start = Nanoseconds();
+    Finish(pool, state, runs, patience);
+    __atomic_fetch_add(&pool->waited, Nanoseconds() - start, __ATOMIC_RELAXED);
+  } else {
+    Finish(pool, state, runs, patience);
   }
-  OpenLoop(pool);
-  Work(pool, 0);
-  __atomic_fetch_and(&pool->state, ~kOpen, __ATOMIC_ACQ_REL);
-  const int64_t begin = Nanoseconds();
-  for (int spins = 1;
-       (__atomic_load_n(&pool->state, __ATOMIC_ACQUIRE) & kInside) != 0;
-       ++spins) {
-    Pause();
-    // A worker may have lost its processor to somebody else.
-    if (spins % 1024 == 0) sched_yield();
-  }
-  __atomic_fetch_add(&pool->waited, Nanoseconds() - begin, __ATOMIC_RELAXED);
   pthread_mutex_unlock(&pool->callers);
 }

@@ -16,12 +16,15 @@ TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads);
 // The pool must be idle.
 void TfPofThreadPoolDelete(TfPofThreadPool* pool);
 int32_t TfPofThreadPoolThreads(const TfPofThreadPool* pool);  // 1 for NULL
-// Nanoseconds that callers have waited for other threads to end a loop; 0 for
-// NULL.
-int64_t TfPofThreadPoolWaited(const TfPofThreadPool* pool);
+// Nanoseconds that callers have waited for other threads to end a loop, since
+// this was asked first: clocks take time. 0 for NULL.
+int64_t TfPofThreadPoolWaited(TfPofThreadPool* pool);
 
 // Calls function(context, i, thread) for each i in [0, count) once, in any
 // order, and returns when all have returned; thread < threads says who runs.
+// A thread runs the same part of each loop of the same count, the first part
+// that of thread 0, the caller, so that data stay in its cache; others help it
+// only if it is late.
 // Loops that several callers start on one pool run one after another. The
 // function must not start a loop on the same pool.
 typedef void (*TfPofLoopFunction)(void* context, int32_t i, int32_t thread);

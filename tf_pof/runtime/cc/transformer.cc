@@ -22,8 +22,11 @@ namespace {
 
 // Enough for threads of unequal speed.
 constexpr int kTasksPerThread = 4;
-// A task has about this many values, so that a token alone is not one.
+// A task has about this many values, so that a token alone is not one,
 constexpr int kNormValues = 4096;
+// or the tokens that a task of fully-connected layers has, so that they stay
+// with their thread.
+constexpr int kBlockTokens = 16;
 
 bool IsValid(const TfPofQuantization& quantization) {
   return quantization.scale > 0.0f && isfinite(quantization.scale) &&
@@ -94,8 +97,10 @@ void RunAttentionTask(void* context, int32_t index, int32_t thread) {
   // A thread that goes on with the same head has packed it already.
   uint8_t* base = run.workspace + thread * run.scratch;
   auto* state = reinterpret_cast<ThreadState*>(base);
-  task.packed = state->head == head;
-  state->head = head;
+  if (run.parts > 1) {
+    task.packed = state->head == head;
+    state->head = head;
+  }
   task.ticks = run.timed ? &state->ticks : nullptr;
   task.scratch = base + kCacheLine;
   run.kernel->attention(task);
@@ -202,7 +207,9 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
   const auto state = [&run](int32_t thread) {
     return reinterpret_cast<ThreadState*>(run.workspace + thread * run.scratch);
   };
-  for (int32_t i = 0; i < threads; ++i) *state(i) = {-1, {}};
+  for (int32_t i = 0; i < threads && (run.parts > 1 || run.timed); ++i) {
+    *state(i) = {-1, {}};
+  }
   TfPofThreadPoolRun(pool, heads * run.parts, RunAttentionTask, &run);
   for (int32_t i = 0; run.timed && i < threads; ++i) {
     ticks->packing += state(i)->ticks.packing;
@@ -216,8 +223,12 @@ TfPofStatus RunNorm(const TransformerKernel& kernel, NormTask task,
                     int32_t tokens, TfPofThreadPool* pool) {
   if (!IsValid(task, tokens)) return kTfPofInvalidArgument;
   NormRun run = {&kernel, task, tokens, tokens};
-  if (TfPofThreadPoolThreads(pool) > 1) {
-    run.tokens_per_task = CeilDiv(kNormValues, task.params->channels);
+  const int threads = TfPofThreadPoolThreads(pool);
+  const int blocks = CeilDiv(tokens, kBlockTokens);
+  if (threads > 1) {
+    run.tokens_per_task = blocks % threads == 0 || blocks >= 4 * threads
+                              ? kBlockTokens
+                              : CeilDiv(kNormValues, task.params->channels);
   }
   TfPofThreadPoolRun(pool, CeilDiv(tokens, run.tokens_per_task), RunNormTask,
                      &run);
