@@ -34,6 +34,7 @@ void Transpose64(const uint8_t* from, size_t from_stride, int from_rows,
   }
   // Dword 4 L + e of quads[v][q] is column 16 L + 4 v + e of rows 4 q to + 3.
   const __mmask64 stored = FirstBytes(from_rows);
+#pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
     __m512i r[16];
     for (int q = 0; q < 16; ++q) r[q] = _mm512_load_si512(quads[v][q]);

@@ -58,6 +58,9 @@ struct Plan {
   uint8_t* memory;  // of the arena, then the workspace, unaligned
   size_t memory_bytes;
   size_t workspace_offset;
+  // Of the workspace, for each thread: the same for all steps, so that it
+  // stays in the thread's cache.
+  size_t thread_bytes;
 
   // Takes the steps of a partition. False after reporting what is wrong.
   bool Build(TfLiteContext* context, const Match& match,

@@ -1,5 +1,6 @@
 #include "kernel.h"
 #include "plan.h"
+#include "run_layers.h"
 
 namespace tf_pof {
 namespace {
@@ -110,8 +111,10 @@ void FindSizes(Plan* plan) {
   }
 }
 
-// Large values first, each at the lowest place that is free while it lives.
-bool PlaceValues(Plan* plan, size_t* total) {
+// Large values first, each at the lowest place that is free while it lives. On
+// several threads those of one size have their own places: of these a thread
+// always writes the same part, or lines would go from cache to cache.
+bool PlaceValues(Plan* plan, int threads, size_t* total) {
   Value* values = plan->values.data;
   Buffer<int> order = {};  // placed ones, by offset
   Buffer<int> left = {};
@@ -135,7 +138,10 @@ bool PlaceValues(Plan* plan, size_t* total) {
     size_t offset = 0, place = order.size;
     for (size_t j = 0; j < order.size; ++j) {
       const Value& other = values[order.data[j]];
-      if (other.last < value.first || value.last < other.first) continue;
+      if ((other.last < value.first || value.last < other.first) &&
+          (threads == 1 || other.bytes == value.bytes)) {
+        continue;
+      }
       if (offset + value.bytes <= other.offset) break;
       offset = Max(offset, other.offset + other.bytes);
     }
@@ -153,21 +159,20 @@ bool PlaceValues(Plan* plan, size_t* total) {
   return fine;
 }
 
-size_t WorkspaceBytes(const Plan& plan, int threads) {
+size_t MostThreadBytes(const Plan& plan) {
   size_t most = 0;
   for (size_t i = 0; i < plan.steps.size; ++i) {
     const Step& step = plan.steps.data[i];
     if (step.kind == StepKind::kLinear) {
       const TfPofFullyConnected* layers[kMaxTogether];
+      if (plan.together.data[i] == 0) continue;
       for (int j = 0; j < plan.together.data[i]; ++j) {
         layers[j] = Get(plan.layers.data[i + j]);
       }
-      most = Max(most, TfPofFullyConnectedWorkspaceAll(
-                           layers, plan.together.data[i], threads));
+      most = Max(most, ThreadBytes(layers, plan.together.data[i]));
     } else if (step.kind == StepKind::kAttention) {
-      most =
-          Max(most, TfPofAttentionWorkspace(&step.attention.heads,
-                                            step.attention.sequence, threads));
+      most = Max(most, AttentionThreadBytes(&step.attention.heads,
+                                            step.attention.sequence));
     }
   }
   return most;
@@ -180,9 +185,10 @@ bool Plan::PlanMemory(int threads) {
   FindLifetimes(this);
   ChooseLayouts(this);
   FindSizes(this);
-  if (!PlaceValues(this, &workspace_offset)) return false;
+  if (!PlaceValues(this, threads, &workspace_offset)) return false;
+  thread_bytes = MostThreadBytes(*this);
   const size_t bytes =
-      workspace_offset + WorkspaceBytes(*this, threads) + kCacheLine;
+      workspace_offset + thread_bytes * Max(threads, 1) + 2 * kCacheLine;
   if (bytes <= memory_bytes) return true;
   free(memory);
   memory = static_cast<uint8_t*>(malloc(bytes));

@@ -1,4 +1,5 @@
 #include "plan.h"
+#include "run_layers.h"
 #include "ticks.h"
 
 namespace tf_pof {
@@ -43,9 +44,9 @@ struct Runner {
       layers[i] = Get(plan->layers.data[first + i]);
       outputs[i] = Data<void>(plan->steps.data[first + i].outputs[0]);
     }
-    return TfPofFullyConnectedRunAll(
-        layers, count, tokens, Data<int8_t>(step.inputs[0]), input.layout,
-        outputs, At(step.outputs[0]).layout, workspace, pool);
+    return RunLayers(layers, count, tokens, Data<int8_t>(step.inputs[0]),
+                     input.layout, outputs, At(step.outputs[0]).layout,
+                     workspace, plan->thread_bytes, pool);
   }
 
   TfPofStatus Attention(const Step& step) const {
@@ -66,7 +67,7 @@ struct Runner {
       const int64_t at = i * example;
       status = RunAttention(*plan->kernel, &p.heads, batch / calls, p.sequence,
                             query + at, key + at, value + at, Data<float>(mask),
-                            output + at, workspace, pool,
+                            output + at, workspace, plan->thread_bytes, pool,
                             time == nullptr ? nullptr : &time->ticks);
     }
     return status;

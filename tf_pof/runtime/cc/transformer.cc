@@ -65,7 +65,7 @@ struct AttentionRun {
   int parts;           // of a head
   int rows;            // queries of a part
   bool timed;
-  size_t scratch;      // of a thread
+  size_t thread_bytes;
   uint8_t* workspace;  // for each thread a cache line, then its scratch
 };
 
@@ -95,7 +95,7 @@ void RunAttentionTask(void* context, int32_t index, int32_t thread) {
   task.query_begin = index % run.parts * run.rows;
   task.query_end = Min(task.query_begin + run.rows, task.sequence);
   // A thread that goes on with the same head has packed it already.
-  uint8_t* base = run.workspace + thread * run.scratch;
+  uint8_t* base = run.workspace + thread * run.thread_bytes;
   auto* state = reinterpret_cast<ThreadState*>(base);
   if (run.parts > 1) {
     task.packed = state->head == head;
@@ -170,12 +170,19 @@ bool IsValid(const TfPofTable* tables, const int32_t* const* ids,
 
 namespace tf_pof {
 
+size_t AttentionThreadBytes(const TfPofAttentionParams* params,
+                            int32_t sequence) {
+  if (!IsValid(params, 1, sequence)) return 0;
+  return kCacheLine + PlanAttention(sequence, params->head_size).total;
+}
+
 TfPofStatus RunAttention(const TransformerKernel& kernel,
                          const TfPofAttentionParams* params, int32_t batch,
                          int32_t sequence, const int8_t* query,
                          const int8_t* key, const int8_t* value,
                          const float* mask, int8_t* output, void* workspace,
-                         TfPofThreadPool* pool, AttentionTicks* ticks) {
+                         size_t thread_bytes, TfPofThreadPool* pool,
+                         AttentionTicks* ticks) {
   if (!IsValid(params, batch, sequence) || query == nullptr || key == nullptr ||
       value == nullptr || output == nullptr || workspace == nullptr) {
     return kTfPofInvalidArgument;
@@ -190,7 +197,7 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
   run.task.output = output;
   run.mask = mask;
   run.timed = ticks != nullptr;
-  run.scratch = kCacheLine + PlanAttention(sequence, params->head_size).total;
+  run.thread_bytes = thread_bytes;
   const uintptr_t address = reinterpret_cast<uintptr_t>(workspace);
   run.workspace = reinterpret_cast<uint8_t*>(
       CeilDiv<uintptr_t>(address, kCacheLine) * kCacheLine);
@@ -205,7 +212,8 @@ TfPofStatus RunAttention(const TransformerKernel& kernel,
   run.rows = CeilDiv(blocks, run.parts) * kQueryRows;
   run.parts = CeilDiv(sequence, run.rows);
   const auto state = [&run](int32_t thread) {
-    return reinterpret_cast<ThreadState*>(run.workspace + thread * run.scratch);
+    return reinterpret_cast<ThreadState*>(run.workspace +
+                                          thread * run.thread_bytes);
   };
   for (int32_t i = 0; i < threads && (run.parts > 1 || run.timed); ++i) {
     *state(i) = {-1, {}};
@@ -258,9 +266,8 @@ TfPofStatus RunEmbeddings(const TransformerKernel& kernel,
 
 size_t TfPofAttentionWorkspace(const TfPofAttentionParams* params,
                                int32_t sequence, int32_t threads) {
-  if (!IsValid(params, 1, sequence) || threads < 1) return 0;
-  const size_t scratch = PlanAttention(sequence, params->head_size).total;
-  return kCacheLine + (kCacheLine + scratch) * threads;
+  const size_t bytes = tf_pof::AttentionThreadBytes(params, sequence);
+  return bytes == 0 || threads < 1 ? 0 : kCacheLine + bytes * threads;
 }
 
 TfPofStatus TfPofAttentionRun(const TfPofAttentionParams* params, int32_t batch,
@@ -269,7 +276,9 @@ TfPofStatus TfPofAttentionRun(const TfPofAttentionParams* params, int32_t batch,
                               const float* mask, int8_t* output,
                               void* workspace, TfPofThreadPool* pool) {
   return tf_pof::RunAttention(BestTransformerKernel(), params, batch, sequence,
-                              query, key, value, mask, output, workspace, pool);
+                              query, key, value, mask, output, workspace,
+                              tf_pof::AttentionThreadBytes(params, sequence),
+                              pool);
 }
 
 TfPofStatus TfPofLayerNormRun(const TfPofLayerNormParams* params,

@@ -83,14 +83,19 @@ extern const int kNumTransformerKernels;
 // The fastest of this processor with instructions up to `isa`.
 const TransformerKernel& BestTransformerKernel(Isa isa = kBestIsa);
 
-// The public functions with a kernel of one's choice. `ticks`, which may be
-// null, are added to.
+// Bytes that a thread needs for itself; 0 for invalid parameters.
+size_t AttentionThreadBytes(const TfPofAttentionParams* params,
+                            int32_t sequence);
+
+// The public functions with a kernel of one's choice. In the workspace thread
+// i has `thread_bytes`, a multiple of a cache line, from the first cache line +
+// i * thread_bytes on. `ticks`, which may be null, are added to.
 TfPofStatus RunAttention(const TransformerKernel& kernel,
                          const TfPofAttentionParams* params, int32_t batch,
                          int32_t sequence, const int8_t* query,
                          const int8_t* key, const int8_t* value,
                          const float* mask, int8_t* output, void* workspace,
-                         TfPofThreadPool* pool,
+                         size_t thread_bytes, TfPofThreadPool* pool,
                          AttentionTicks* ticks = nullptr);
 // Takes a task that lacks only `begin` and `end`, and no tables.
 TfPofStatus RunNorm(const TransformerKernel& kernel, NormTask task,

@@ -161,7 +161,8 @@ void RunCase(const Case& c, Random* random) {
              TfPofAttentionWorkspace(&in.params, c.sequence, threads) + 1);
       const TfPofStatus status = tf_pof::RunAttention(
           kernel, &in.params, c.batch, c.sequence, in.query, in.key, in.value,
-          in.mask, first ? oracle : output, workspace + 1, pool);
+          in.mask, first ? oracle : output, workspace + 1,
+          tf_pof::AttentionThreadBytes(&in.params, c.sequence), pool);
       CHECK(status == kTfPofOk, "%s returned %d", kernel.name, status);
       if (first) {
         CheckOracle(c, in, oracle);
