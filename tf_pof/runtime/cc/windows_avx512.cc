@@ -224,18 +224,17 @@ TF_POF_INLINE void StoreOrdered(const Windows& p, const uint8_t* table,
   // Copies: what is stored might be anywhere for all that compilers know.
   const int tokens = task.tokens;
   const size_t stride = task.stride;
-  for (int n = begin; n < end; n += 64) {
-    const __m512i order = _mm512_load_si512(p.lane_bytes.data + n);
-    const __mmask64 mask = FirstBytes(end - n);
-    const uint8_t* from = bytes;
-    int8_t* to = output + n - begin;
-    for (int t = 0; t < tokens; ++t) {
-      __m512i out = LookUp(from, order);
+  // One store, along the rows: from row to row the processor would fetch rows
+  // after the last, which may be another thread's.
+  for (int t = 0; t < tokens; ++t) {
+#pragma GCC unroll 1
+    for (int n = begin; n < end; n += 64) {
+      __m512i out = LookUp(bytes, _mm512_load_si512(p.lane_bytes.data + n));
       if (has_table) out = _mm512_xor_si512(LookUpSigned(table, out), flip);
-      StoreFirst(to, mask, out);
-      from += kUnit;
-      to += stride;
+      StoreFirst(output + n - begin, FirstBytes(end - n), out);
     }
+    bytes += kUnit;
+    output += stride;
   }
 }
 
