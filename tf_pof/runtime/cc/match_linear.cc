@@ -76,12 +76,10 @@ bool FindWeights(const Graph& graph, LinearParams* linear) {
   linear->packed =
       PackedBytes(graph, graph.Producer(linear->weights, kTfLiteBuiltinCustom));
   if (linear->packed < 0) return false;
-  const TfLiteTensor& bytes = *graph.tensor(linear->packed);
-  PackedWeights packed;
   // What is corrupt is told when the weights are read.
-  if (OpenPacked(bytes.data.data, bytes.bytes, &packed) == PackedStatus::kOk) {
-    linear->nonzeros = Min<int64_t>(packed.nonzeros, count);
-  }
+  const TfLiteTensor& bytes = *graph.tensor(linear->packed);
+  linear->nonzeros =
+      Min<int64_t>(PackedNonzeros(bytes.data.data, bytes.bytes), count);
   return true;
 }
 

@@ -262,6 +262,10 @@ void ListStored(const PackedWeights& weights, int group,
   }
 }
 
+bool IsPacked(const uint8_t* data, size_t size) {
+  return size >= kHeaderBytes && memcmp(data, "TPW1", 4) == 0;
+}
+
 }  // namespace
 
 const char* PackedMessage(PackedStatus status) {
@@ -282,12 +286,15 @@ const char* PackedMessage(PackedStatus status) {
   return "Unknown status.";
 }
 
+uint32_t PackedNonzeros(const void* bytes, size_t size) {
+  const uint8_t* data = static_cast<const uint8_t*>(bytes);
+  return IsPacked(data, size) ? Load<uint32_t>(data + 20) : 0;
+}
+
 PackedStatus OpenPacked(const void* bytes, size_t size,
                         PackedWeights* weights) {
   const uint8_t* data = static_cast<const uint8_t*>(bytes);
-  if (size < kHeaderBytes || memcmp(data, "TPW1", 4) != 0) {
-    return PackedStatus::kNotPacked;
-  }
+  if (!IsPacked(data, size)) return PackedStatus::kNotPacked;
   if (Crc32(data + kCheckedFrom, size - kCheckedFrom) !=
       Load<uint32_t>(data + 4)) {
     return PackedStatus::kBadChecksum;

@@ -59,6 +59,9 @@ struct PackedWeights {
   }
 };
 
+// What the header says, unchecked; 0 if there is none.
+uint32_t PackedNonzeros(const void* bytes, size_t size);
+
 // Checks header, checksum, codes and groups.
 PackedStatus OpenPacked(const void* bytes, size_t size, PackedWeights* weights);
 

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include "delegate_report.h"
 #include "plan.h"
@@ -20,27 +21,51 @@ struct Packing {
   Buffer<FileMapping> mappings;  // by thread
   Plan* plan;
   TfPofThreadPool* pool;  // of one layer's loops, or null
+  // By thread, if each packs layers of its own: `scratch_bytes`, made when they
+  // are needed, for packed bytes that are decoded.
+  Buffer<int8_t*> scratch;
+  size_t scratch_bytes;
+
+  int8_t* Scratch(int32_t thread) {
+    if (scratch_bytes == 0) return nullptr;
+    int8_t*& found = scratch.data[thread];
+    if (found == nullptr) {
+      // Pages that the system takes back, whatever malloc would keep.
+      void* bytes = mmap(nullptr, scratch_bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (bytes != MAP_FAILED) found = static_cast<int8_t*>(bytes);
+    }
+    return found;
+  }
 
   void Free() {
+    for (size_t i = 0; i < scratch.size; ++i) {
+      if (scratch.data[i] != nullptr) munmap(scratch.data[i], scratch_bytes);
+    }
+    scratch.Free();
     steps.Free();
     layers.Free();
     mappings.Free();
   }
 };
 
+size_t NumWeights(const LayerSource& source) {
+  return static_cast<size_t>(source.params.num_inputs) *
+         source.params.num_outputs;
+}
+
 void PackLayer(void* context, int32_t i, int32_t thread) {
   auto& packing = *static_cast<Packing*>(context);
   Packing::Layer& layer = packing.layers.data[i];
-  const LayerSource& source = layer.source;
+  LayerSource& source = layer.source;
+  if (source.packed != nullptr) source.scratch = packing.Scratch(thread);
   layer.status = AcquireLayer(source, packing.pool,
                               &packing.plan->layers.data[packing.steps.data[i]],
                               &layer.origin, &layer.problem);
   if (layer.status != kTfPofOk) return;
-  const size_t dense =
-      static_cast<size_t>(source.params.num_inputs) * source.params.num_outputs;
   DropFilePages(
       source.packed != nullptr ? source.packed : source.params.weights,
-      source.packed != nullptr ? source.packed_bytes : dense,
+      source.packed != nullptr ? source.packed_bytes : NumWeights(source),
       &packing.mappings.data[thread]);
 }
 
@@ -71,21 +96,28 @@ bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
   Packing packing = {};
   packing.plan = plan;
   const int threads = TfPofThreadPoolThreads(pool);
-  bool stored = packing.mappings.Resize(threads);
+  bool stored =
+      packing.mappings.Resize(threads) && packing.scratch.Resize(threads);
+  // More would be the work of a file that only says so.
+  constexpr size_t kMostScratch = 64 << 20;
+  size_t largest = 0;  // of packed layers
   for (size_t i = 0; stored && i < plan->steps.size; ++i) {
     const Step& step = plan->steps.data[i];
     if (step.kind != StepKind::kLinear || plan->layers.data[i] != nullptr) {
       continue;
     }
+    const LayerSource source = SourceOf(context, step.linear, options);
+    if (source.packed != nullptr) largest = Max(largest, NumWeights(source));
     stored = packing.steps.Append(static_cast<int>(i)) &&
-             packing.layers.Append({SourceOf(context, step.linear, options),
-                                    kTfPofOk, nullptr, LayerOrigin::kPacked});
+             packing.layers.Append(
+                 {source, kTfPofOk, nullptr, LayerOrigin::kPacked});
   }
   const auto count = static_cast<int32_t>(packing.steps.size);
   if (!stored) {
     context->ReportError(context, "tf_pof: %s", Sentence(kTfPofOutOfMemory));
   } else if (count >= 2 * threads) {
     // A thread a layer: nothing waits for the last unit of each.
+    packing.scratch_bytes = largest > kMostScratch ? 0 : largest;
     TfPofThreadPoolRun(pool, count, PackLayer, &packing);
   } else {
     packing.pool = pool;

@@ -114,11 +114,22 @@ TfPofStatus ReadPackedRows(void* context, int32_t first, int32_t count,
   return kTfPofOk;
 }
 
+TfPofStatus DecodeAll(PackedReader* reader, int8_t* weights) {
+  const size_t columns = reader->weights.columns;
+  TfPofStatus status = kTfPofOk;
+  for (int i = 0; status == kTfPofOk && i < reader->weights.num_groups; ++i) {
+    status =
+        DecodeGroup(reader, i, weights + reader->weights.first_row(i) * columns);
+  }
+  return status;
+}
+
 TfPofStatus PackFrom(const LayerSource& source, TfPofThreadPool* pool,
                      TfPofFullyConnected** layer, const char** problem) {
   TfPofFullyConnectedParams params = source.params;
   PackedReader reader;
   reader.problem = static_cast<int>(PackedStatus::kOk);
+  TfPofStatus status = kTfPofOk;
   if (source.packed != nullptr) {
     const PackedStatus opened =
         OpenPacked(source.packed, source.packed_bytes, &reader.weights);
@@ -131,11 +142,18 @@ TfPofStatus PackFrom(const LayerSource& source, TfPofThreadPool* pool,
       *problem = "Packed weights have another shape than their tensor.";
       return kTfPofInvalidArgument;
     }
-    params.read_rows = ReadPackedRows;
-    params.read_context = &reader;
+    if (source.scratch != nullptr) {
+      status = DecodeAll(&reader, source.scratch);
+      params.weights = source.scratch;
+    } else {
+      params.read_rows = ReadPackedRows;
+      params.read_context = &reader;
+    }
   }
-  const TfPofStatus status =
-      TfPofFullyConnectedCreate(&params, nullptr, source.tokens, pool, layer);
+  if (status == kTfPofOk) {
+    status =
+        TfPofFullyConnectedCreate(&params, nullptr, source.tokens, pool, layer);
+  }
   const auto found = static_cast<PackedStatus>(reader.problem);
   if (found != PackedStatus::kOk) *problem = PackedMessage(found);
   return status;

@@ -18,6 +18,9 @@ struct LayerSource {
   TfPofFullyConnectedParams params;
   const void* packed;
   size_t packed_bytes;
+  // Room for all weights, which packed bytes then are decoded to once; or null,
+  // and parts of them are decoded when they are needed.
+  int8_t* scratch;
   int tokens;
   const char* cache_dir;  // of files of packed layers, or null
 };
