@@ -34,7 +34,7 @@ struct Head {
       : task(task),
         plan(PlanAttention(task.sequence, task.params->head_size)),
         head_size(task.params->head_size),
-        stride(static_cast<size_t>(head_size) * task.params->num_heads),
+        stride(task.stride),
         keys(task.sequence) {}
 
   template <typename T>

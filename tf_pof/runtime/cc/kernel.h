@@ -116,12 +116,13 @@ const Kernel* FindKernel(const char* name, Isa isa);
 TfPofStatus ChooseKernel(const Layer& layer, int tokens, Isa isa,
                          const Kernel** kernel);
 
-// Between rows and one panel, of which `tokens` are used; the rest of a panel
-// may hold anything.
-void RowsToPanel(const int8_t* rows, size_t stride, int tokens, int channels,
-                 uint8_t* panel);
-void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
-                 size_t stride);
+// Between rows and `tokens` of one panel, with instructions up to `isa`, which
+// this processor has. What the panel holds for other tokens is neither read nor
+// written, so that `panel` may begin with one that is not its first.
+void RowsToPanel(Isa isa, const int8_t* rows, size_t stride, int tokens,
+                 int channels, uint8_t* panel);
+void PanelToRows(Isa isa, const uint8_t* panel, int tokens, int channels,
+                 int8_t* rows, size_t stride);
 
 // round(value * scale) + zero_point as int8; half to even, saturating.
 int8_t Requantize(int32_t value, float scale, int32_t zero_point);

@@ -100,32 +100,47 @@ const Kernel* FindKernel(const char* name, Isa isa) {
   return nullptr;
 }
 
-void RowsToPanel(const int8_t* rows, size_t stride, int tokens, int channels,
-                 uint8_t* panel) {
+void RowsToPanel(Isa isa, const int8_t* rows, size_t stride, int tokens,
+                 int channels, uint8_t* panel) {
 #if defined(__x86_64__)
-  if (Supported(Isa::kAvx512Vnni)) {
+  if (isa >= Isa::kAvx512Vnni) {
     return RowsToPanelAvx512(rows, stride, tokens, channels, panel);
   }
-  RowsToPanelScalar(rows, stride, tokens, channels, panel);
+  if (isa >= Isa::kAvx2) {
+    return RowsToPanelAvx2(rows, stride, tokens, channels, panel);
+  }
 #elif defined(__aarch64__)
-  RowsToPanelNeon(rows, stride, tokens, channels, panel);
-#else
-  RowsToPanelScalar(rows, stride, tokens, channels, panel);
+  if (isa >= Isa::kNeon) {
+    return RowsToPanelNeon(rows, stride, tokens, channels, panel);
+  }
 #endif
+  (void)isa;
+  RowsToPanelScalar(rows, stride, tokens, channels, panel);
 }
 
-void PanelToRows(const uint8_t* panel, int tokens, int channels, int8_t* rows,
-                 size_t stride) {
+void PanelToRows(Isa isa, const uint8_t* panel, int tokens, int channels,
+                 int8_t* rows, size_t stride) {
 #if defined(__x86_64__)
-  if (Supported(Isa::kAvx512Vnni)) {
+  if (isa >= Isa::kAvx512Vnni) {
     return PanelToRowsAvx512(panel, tokens, channels, rows, stride);
   }
-  PanelToRowsScalar(panel, tokens, channels, rows, stride);
+  if (isa >= Isa::kAvx2) {
+    return PanelToRowsAvx2(panel, tokens, channels, rows, stride);
+  }
 #elif defined(__aarch64__)
-  PanelToRowsNeon(panel, tokens, channels, rows, stride);
-#else
-  PanelToRowsScalar(panel, tokens, channels, rows, stride);
+  if (isa >= Isa::kNeon) {
+    return PanelToRowsNeon(panel, tokens, channels, rows, stride);
+  }
 #endif
+  (void)isa;
+  PanelToRowsScalar(panel, tokens, channels, rows, stride);
+}
+
+// The best that this processor has.
+static Isa BestIsa() {
+  int best = static_cast<int>(kBestIsa);
+  while (!Supported(static_cast<Isa>(best))) --best;
+  return static_cast<Isa>(best);
 }
 
 }  // namespace tf_pof
@@ -157,7 +172,7 @@ void TfPofToPanels(const int8_t* rows, int32_t tokens, int32_t channels,
                    int8_t* panels) {
   for (int t = 0; t < tokens; t += kPanelTokens) {
     const size_t start = static_cast<size_t>(t) * channels;
-    tf_pof::RowsToPanel(rows + start, channels,
+    tf_pof::RowsToPanel(tf_pof::BestIsa(), rows + start, channels,
                         tf_pof::Min(kPanelTokens, tokens - t), channels,
                         reinterpret_cast<uint8_t*>(panels) + start);
   }
@@ -167,7 +182,8 @@ void TfPofFromPanels(const int8_t* panels, int32_t tokens, int32_t channels,
                      int8_t* rows) {
   for (int t = 0; t < tokens; t += kPanelTokens) {
     const size_t start = static_cast<size_t>(t) * channels;
-    tf_pof::PanelToRows(reinterpret_cast<const uint8_t*>(panels) + start,
+    tf_pof::PanelToRows(tf_pof::BestIsa(),
+                        reinterpret_cast<const uint8_t*>(panels) + start,
                         tf_pof::Min(kPanelTokens, tokens - t), channels,
                         rows + start, channels);
   }

@@ -27,7 +27,11 @@ size_t TilesAvx512Scratch(const void* packed);
 void RunTilesAvx512(const void* packed, const Epilogue& epilogue,
                     const Task& task);
 
-// layout_avx512.cc
+// layout_avx2.cc and layout_avx512.cc
+void RowsToPanelAvx2(const int8_t* rows, size_t stride, int tokens,
+                     int channels, uint8_t* panel);
+void PanelToRowsAvx2(const uint8_t* panel, int tokens, int channels,
+                     int8_t* rows, size_t stride);
 void RowsToPanelAvx512(const int8_t* rows, size_t stride, int tokens,
                        int channels, uint8_t* panel);
 void PanelToRowsAvx512(const uint8_t* panel, int tokens, int channels,

@@ -26,8 +26,11 @@ struct Value {
   int first;
   int last;
   size_t bytes;
+  int place;  // the value whose offset is this one's too: itself, mostly
   size_t offset;
+  // Of storage: as all steps see it, where it is panels.
   TfPofLayout layout;
+  int channels;
 };
 
 // Of a step, for the option `profile`.
@@ -76,6 +79,16 @@ struct Plan {
   // plan_memory.cc: steps that run together, layouts, the arena and the
   // workspace; false without memory.
   bool PlanMemory(int threads);
+  // plan_layouts.cc: of all values, for the layers' kernels.
+  void ChooseLayouts();
+  TfPofLayout LayoutOf(int value) const {
+    return value < 0 ? kTfPofRows
+                     : values.data[values.data[value].storage].layout;
+  }
+  // Of a layer norm or embeddings.
+  NormLayouts NormLayoutsOf(const Step& step) const;
+  // Whether it is storage there.
+  bool InArena(int value) const;
   // Of an input or output tensor, or in the arena; null for value -1 and for
   // values that nobody reads.
   void* Data(const TfLiteContext* context, int value) const;

@@ -5,27 +5,11 @@
 namespace tf_pof {
 namespace {
 
-bool PrefersPanels(const CachedLayer* layer) {
-  const char* name = TfPofFullyConnectedKernel(Get(layer));
-  for (int i = 0; i < kNumKernels; ++i) {
-    if (strcmp(kKernels[i].name, name) == 0) {
-      return kKernels[i].layout == kTfPofPanels;
-    }
-  }
-  return false;
-}
-
-bool InArena(const Plan& plan, int value) {
-  const Value& v = plan.values.data[value];
-  return v.storage == value && !v.is_input && !v.is_output && v.is_read;
-}
-
 // Which steps write and read what is in the arena.
 void FindLifetimes(Plan* plan) {
   Value* values = plan->values.data;
   for (size_t i = 0; i < plan->values.size; ++i) {
     values[i].first = values[i].last = -1;
-    values[i].layout = kTfPofRows;
   }
   for (size_t i = 0; i < plan->steps.size; ++i) {
     const Step& step = plan->steps.data[i];
@@ -66,31 +50,6 @@ void FindTogether(Plan* plan) {
   }
 }
 
-// Rows that one linear step makes and only another one reads may stay in
-// panels.
-void ChooseLayouts(Plan* plan) {
-  const Step* steps = plan->steps.data;
-  for (size_t i = 0; i < plan->steps.size; ++i) {
-    if (steps[i].kind != StepKind::kLinear) continue;
-    const int output = steps[i].outputs[0];
-    const int last = plan->values.data[output].last;
-    // Steps that run together write the same layout.
-    if (plan->together.data[i] != 1 || !InArena(*plan, output) ||
-        !PrefersPanels(plan->layers.data[i]) || last <= static_cast<int>(i) ||
-        steps[last].kind != StepKind::kLinear ||
-        steps[last].inputs[0] != output ||
-        steps[last].linear.num_inputs != steps[i].linear.num_outputs ||
-        !PrefersPanels(plan->layers.data[last])) {
-      continue;
-    }
-    bool others = false;
-    for (int j = static_cast<int>(i) + 1; j < last; ++j) {
-      for (const int value : steps[j].inputs) others |= value == output;
-    }
-    if (!others) plan->values.data[output].layout = kTfPofPanels;
-  }
-}
-
 size_t RoundUp(size_t bytes) {
   return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
 }
@@ -103,11 +62,42 @@ void FindSizes(Plan* plan) {
       Value& value = plan->values.data[index];
       value.bytes = RoundUp(value.elements * value.type_size);
       if (value.layout == kTfPofPanels) {
-        const int channels = step.linear.num_outputs;
-        value.bytes = RoundUp(TfPofPanelBytes(
-            static_cast<int32_t>(value.elements / channels), channels));
+        value.bytes = value.type_size *
+                      TfPofPanelBytes(
+                          static_cast<int32_t>(value.elements / value.channels),
+                          value.channels);
       }
     }
+  }
+}
+
+// A layer norm's floats take the place of those that it adds to, if nothing
+// reads these afterwards: there is less to keep in the caches.
+void TakePlaces(Plan* plan) {
+  Value* values = plan->values.data;
+  for (size_t i = 0; i < plan->values.size; ++i) {
+    values[i].place = static_cast<int>(i);
+  }
+  for (size_t i = 0; i < plan->steps.size; ++i) {
+    const Step& step = plan->steps.data[i];
+    if (step.kind != StepKind::kLayerNorm || step.inputs[0] < 0 ||
+        step.outputs[0] < 0) {
+      continue;
+    }
+    const int from = values[step.inputs[0]].storage;
+    Value& to = values[step.outputs[0]];
+    if (!plan->InArena(from) || !plan->InArena(step.outputs[0]) ||
+        values[from].last != static_cast<int>(i) ||
+        to.first != static_cast<int>(i) || values[from].layout != to.layout ||
+        values[from].bytes != to.bytes || step.inputs[0] == step.inputs[2]) {
+      continue;
+    }
+    to.place = values[from].place;
+  }
+  // Only what has a place of its own is placed, for as long as it is used.
+  for (size_t i = 0; i < plan->values.size; ++i) {
+    Value& owner = values[values[i].place];
+    owner.last = Max(owner.last, values[i].last);
   }
 }
 
@@ -120,7 +110,8 @@ bool PlaceValues(Plan* plan, int threads, size_t* total) {
   Buffer<int> left = {};
   bool fine = true;
   for (size_t i = 0; fine && i < plan->values.size; ++i) {
-    if (InArena(*plan, static_cast<int>(i)) && values[i].first >= 0) {
+    if (plan->InArena(static_cast<int>(i)) && values[i].first >= 0 &&
+        values[i].place == static_cast<int>(i)) {
       fine = left.Append(static_cast<int>(i));
     }
   }
@@ -172,7 +163,15 @@ size_t MostThreadBytes(const Plan& plan) {
       most = Max(most, ThreadBytes(layers, plan.together.data[i]));
     } else if (step.kind == StepKind::kAttention) {
       most = Max(most, AttentionThreadBytes(&step.attention.heads,
-                                            step.attention.sequence));
+                                            step.attention.sequence,
+                                            plan.LayoutOf(step.inputs[0])));
+    } else if (step.kind == StepKind::kLayerNorm) {
+      most = Max(most, NormThreadBytes(plan.NormLayoutsOf(step),
+                                       step.layer_norm.norm.channels, false));
+    } else if (step.kind == StepKind::kEmbeddings) {
+      most =
+          Max(most, NormThreadBytes(plan.NormLayoutsOf(step),
+                                    step.embeddings.norm.norm.channels, true));
     }
   }
   return most;
@@ -183,8 +182,9 @@ size_t MostThreadBytes(const Plan& plan) {
 bool Plan::PlanMemory(int threads) {
   FindTogether(this);
   FindLifetimes(this);
-  ChooseLayouts(this);
+  ChooseLayouts();
   FindSizes(this);
+  TakePlaces(this);
   if (!PlaceValues(this, threads, &workspace_offset)) return false;
   thread_bytes = MostThreadBytes(*this);
   const size_t bytes =
@@ -194,6 +194,11 @@ bool Plan::PlanMemory(int threads) {
   memory = static_cast<uint8_t*>(malloc(bytes));
   memory_bytes = memory == nullptr ? 0 : bytes;
   return memory != nullptr;
+}
+
+bool Plan::InArena(int value) const {
+  const Value& v = values.data[value];
+  return v.storage == value && !v.is_input && !v.is_output && v.is_read;
 }
 
 uint8_t* Plan::Arena() const {
@@ -206,7 +211,7 @@ void* Plan::Data(const TfLiteContext* context, int value) const {
   const Value& v = values.data[values.data[value].storage];
   if (v.is_input || v.is_output) return context->tensors[v.tensor].data.data;
   if (!v.is_read) return nullptr;
-  return Arena() + v.offset;
+  return Arena() + values.data[v.place].offset;
 }
 
 }  // namespace tf_pof

@@ -23,6 +23,14 @@ struct Runner {
     return static_cast<T*>(plan->Data(context, value));
   }
   const Value& At(int value) const { return plan->values.data[value]; }
+  // With those that panels have besides.
+  int64_t Elements(int value) const {
+    const Value& storage = At(At(value).storage);
+    if (storage.layout == kTfPofRows) return At(value).elements;
+    return TfPofPanelBytes(
+        static_cast<int32_t>(storage.elements / storage.channels),
+        storage.channels);
+  }
   const float* Floats(int tensor) const {
     return context->tensors[tensor].data.f;
   }
@@ -45,8 +53,9 @@ struct Runner {
       outputs[i] = Data<void>(plan->steps.data[first + i].outputs[0]);
     }
     return RunLayers(layers, count, tokens, Data<int8_t>(step.inputs[0]),
-                     input.layout, outputs, At(step.outputs[0]).layout,
-                     workspace, plan->thread_bytes, pool);
+                     plan->LayoutOf(step.inputs[0]), outputs,
+                     plan->LayoutOf(step.outputs[0]), workspace,
+                     plan->thread_bytes, pool);
   }
 
   TfPofStatus Attention(const Step& step) const {
@@ -54,23 +63,16 @@ struct Runner {
     const int64_t example =
         int64_t{p.sequence} * p.heads.num_heads * p.heads.head_size;
     const int batch = static_cast<int>(At(step.inputs[0]).elements / example);
-    // One mask for all: examples have a call each.
     const int mask = step.inputs[3];
-    const int calls = mask >= 0 && At(mask).elements == p.sequence ? batch : 1;
+    const bool one_mask = mask >= 0 && At(mask).elements == p.sequence;
     StepTime* time = Time(step);
-    const auto* query = Data<int8_t>(step.inputs[0]);
-    const auto* key = Data<int8_t>(step.inputs[1]);
-    const auto* value = Data<int8_t>(step.inputs[2]);
-    auto* output = Data<int8_t>(step.outputs[0]);
-    TfPofStatus status = kTfPofOk;
-    for (int i = 0; i < calls && status == kTfPofOk; ++i) {
-      const int64_t at = i * example;
-      status = RunAttention(*plan->kernel, &p.heads, batch / calls, p.sequence,
-                            query + at, key + at, value + at, Data<float>(mask),
-                            output + at, workspace, plan->thread_bytes, pool,
-                            time == nullptr ? nullptr : &time->ticks);
-    }
-    return status;
+    return RunAttention(
+        *plan->kernel, &p.heads, batch, p.sequence,
+        Data<int8_t>(step.inputs[0]), Data<int8_t>(step.inputs[1]),
+        Data<int8_t>(step.inputs[2]), Data<float>(mask),
+        Data<int8_t>(step.outputs[0]), workspace, plan->thread_bytes, pool,
+        time == nullptr ? nullptr : &time->ticks,
+        plan->LayoutOf(step.inputs[0]), one_mask);
   }
 
   TfPofLayerNormParams Norm(const LayerNormParams& params) const {
@@ -95,8 +97,10 @@ struct Runner {
     task.float_x = Data<float>(step.inputs[2]);
     task.output = Data<float>(step.outputs[0]);
     task.quantized = Data<int8_t>(step.outputs[1]);
+    task.layouts = plan->NormLayoutsOf(step);
     return RunNorm(*plan->kernel, task,
-                   static_cast<int>(elements / norm.channels), pool);
+                   static_cast<int>(elements / norm.channels), workspace,
+                   plan->thread_bytes, pool);
   }
 
   TfPofStatus Embeddings(const Step& step) const {
@@ -112,10 +116,17 @@ struct Runner {
       ids[i] = Data<int32_t>(step.inputs[i]);
       if (step.inputs[i] >= 0) some = &At(step.inputs[i]);
     }
-    return RunEmbeddings(*plan->kernel, tables, ids, p.num_tables,
-                         static_cast<int>(some->elements), some->dims[1], &norm,
-                         Data<float>(step.outputs[0]),
-                         Data<int8_t>(step.outputs[1]), pool);
+    NormTask task = {};
+    task.params = &norm;
+    task.output = Data<float>(step.outputs[0]);
+    task.quantized = Data<int8_t>(step.outputs[1]);
+    task.tables = tables;
+    task.ids = ids;
+    task.num_tables = p.num_tables;
+    task.sequence = some->dims[1];
+    task.layouts = plan->NormLayoutsOf(step);
+    return RunNorm(*plan->kernel, task, static_cast<int>(some->elements),
+                   workspace, plan->thread_bytes, pool);
   }
 
   TfPofStatus Mask(const Step& step) const {
@@ -155,12 +166,52 @@ struct Runner {
   TfPofStatus Token(const Step& step) const {
     const Value& input = At(step.inputs[0]);
     const TokenParams& p = step.token;
+    if (plan->LayoutOf(step.inputs[0]) == kTfPofPanels) return PanelToken(step);
     const size_t row = static_cast<size_t>(p.channels) * input.type_size;
     const auto* from = Data<uint8_t>(step.inputs[0]) + p.token * row;
     auto* to = Data<uint8_t>(step.outputs[0]);
     for (int i = 0; i < input.dims[0]; ++i) {
       memcpy(to + i * row, from + i * p.sequence * row, row);
     }
+    return kTfPofOk;
+  }
+
+  TfPofStatus PanelToken(const Step& step) const {
+    const Value& input = At(step.inputs[0]);
+    const TokenParams& p = step.token;
+    for (int i = 0; i < input.dims[0]; ++i) {
+      const int token = i * p.sequence + p.token;
+      const size_t from = static_cast<size_t>(token / kPanelTokens) *
+                              kPanelTokens * p.channels +
+                          token % kPanelTokens;
+      const size_t to = static_cast<size_t>(i) * p.channels;
+      if (input.type_size == 1) {
+        PanelToRows(plan->kernel->isa, Data<uint8_t>(step.inputs[0]) + from, 1,
+                    p.channels, Data<int8_t>(step.outputs[0]) + to, p.channels);
+        continue;
+      }
+      const auto* panel = Data<float>(step.inputs[0]) + from;
+      auto* row = Data<float>(step.outputs[0]) + to;
+      for (int c = 0; c < p.channels; ++c) row[c] = panel[c * kPanelTokens];
+    }
+    return kTfPofOk;
+  }
+
+  TfPofStatus Quantize(const Step& step) const {
+    const bool panels = plan->LayoutOf(step.inputs[0]) == kTfPofPanels;
+    plan->kernel->quantize(Data<float>(step.inputs[0]),
+                           Elements(step.inputs[0]), step.quantization,
+                           panels ? kPanelFlip : 0,
+                           Data<int8_t>(step.outputs[0]));
+    return kTfPofOk;
+  }
+
+  TfPofStatus Dequantize(const Step& step) const {
+    const bool panels = plan->LayoutOf(step.inputs[0]) == kTfPofPanels;
+    plan->kernel->dequantize(Data<int8_t>(step.inputs[0]),
+                             Elements(step.inputs[0]), step.quantization,
+                             panels ? kPanelFlip : 0,
+                             Data<float>(step.outputs[0]));
     return kTfPofOk;
   }
 
@@ -185,15 +236,9 @@ struct Runner {
       case StepKind::kToken:
         return Token(step);
       case StepKind::kQuantize:
-        plan->kernel->quantize(Data<float>(step.inputs[0]),
-                               At(step.inputs[0]).elements, step.quantization,
-                               static_cast<int8_t*>(first));
-        return kTfPofOk;
+        return Quantize(step);
       case StepKind::kDequantize:
-        plan->kernel->dequantize(Data<int8_t>(step.inputs[0]),
-                                 At(step.inputs[0]).elements, step.quantization,
-                                 static_cast<float*>(first));
-        return kTfPofOk;
+        return Dequantize(step);
       case StepKind::kUnpacked:
         return kTfPofOk;
     }

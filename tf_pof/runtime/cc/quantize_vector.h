@@ -33,12 +33,16 @@ struct Quantizer {
   }
 };
 
+// Bytes are those of panels, if `flip` says so: (value + flip) mod 256.
 void Quantize(const float* input, size_t count,
-              const TfPofQuantization& quantization, int8_t* output) {
+              const TfPofQuantization& quantization, int flip, int8_t* output) {
   const Quantizer quantize(quantization.zero_point);
   const Vector::Float inverse = Vector::Set(1.0f / quantization.scale);
   const auto convert = [&](const float* from, int8_t* to) {
     Vector::StoreInt8(to, quantize(Vector::Mul(Vector::Load(from), inverse)));
+    for (int i = 0; flip != 0 && i < kLanes; ++i) {
+      to[i] = static_cast<int8_t>(to[i] ^ flip);
+    }
   };
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) convert(input + i, output + i);
@@ -51,12 +55,16 @@ void Quantize(const float* input, size_t count,
 }
 
 void Dequantize(const int8_t* input, size_t count,
-                const TfPofQuantization& quantization, float* output) {
-  const Vector::Int zero = Vector::SetInt(-quantization.zero_point);
+                const TfPofQuantization& quantization, int flip,
+                float* output) {
+  const Vector::Int zero = Vector::SetInt(-(quantization.zero_point + flip));
   const Vector::Float scale = Vector::Set(quantization.scale);
   const auto convert = [&](const int8_t* from, float* to) {
-    const Vector::Int centred = Vector::AddInt(Vector::LoadInt8(from), zero);
-    Vector::Store(to, Vector::Mul(Vector::ToFloat(centred), scale));
+    const Vector::Int bytes =
+        flip == 0 ? Vector::LoadInt8(from)
+                  : Vector::LoadPanel(reinterpret_cast<const uint8_t*>(from));
+    Vector::Store(
+        to, Vector::Mul(Vector::ToFloat(Vector::AddInt(bytes, zero)), scale));
   };
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) convert(input + i, output + i);

@@ -69,11 +69,12 @@ const void* TaskInput(const Run& run, const TfPofFullyConnected& layer,
   if (*converted == first) return to;
   *converted = first;
   if (wanted == kTfPofPanels) {
-    RowsToPanel(from, layer.inputs, tokens, layer.inputs, to);
+    RowsToPanel(layer.kernel->isa, from, layer.inputs, tokens, layer.inputs,
+                to);
   } else {
-    PanelToRows(reinterpret_cast<const uint8_t*>(from), tokens,
-                        layer.inputs, reinterpret_cast<int8_t*>(to),
-                        layer.inputs);
+    PanelToRows(layer.kernel->isa, reinterpret_cast<const uint8_t*>(from),
+                tokens, layer.inputs, reinterpret_cast<int8_t*>(to),
+                layer.inputs);
   }
   return to;
 }
@@ -86,13 +87,12 @@ void ConvertOutput(const Run& run, int index, int first, int tokens, int begin,
   const size_t start = static_cast<size_t>(first) * layer.outputs;
   if (run.output_layout == kTfPofPanels) {
     auto* panels = static_cast<uint8_t*>(output) + start;
-    RowsToPanel(reinterpret_cast<const int8_t*>(from), end - begin,
-                        tokens, end - begin,
-                        panels + static_cast<size_t>(begin) * kPanelTokens);
+    RowsToPanel(layer.kernel->isa, reinterpret_cast<const int8_t*>(from),
+                end - begin, tokens, end - begin,
+                panels + static_cast<size_t>(begin) * kPanelTokens);
   } else if (layer.type == kTfPofInt8) {
-    PanelToRows(from, tokens, end - begin,
-                        static_cast<int8_t*>(output) + start + begin,
-                        layer.outputs);
+    PanelToRows(layer.kernel->isa, from, tokens, end - begin,
+                static_cast<int8_t*>(output) + start + begin, layer.outputs);
   } else {
     auto* values = reinterpret_cast<const uint32_t*>(from);
     auto* rows = static_cast<uint32_t*>(output) + start;

@@ -1,6 +1,6 @@
 #define TF_POF_VECTOR "vector_avx512.h"
 #include "attention_vector.h"
-#include "layer_norm_vector.h"
+#include "layer_norm_panel_vector.h"
 
 namespace tf_pof {
 
@@ -9,6 +9,7 @@ const TransformerKernel kTransformerAvx512 = {"transformer_avx512vnni",
                                               Attention,
                                               LayerNorm,
                                               Embeddings,
+                                              PanelNorm,
                                               Quantize,
                                               Dequantize};
 

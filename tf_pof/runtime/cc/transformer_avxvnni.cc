@@ -1,6 +1,6 @@
 #define TF_POF_VECTOR "vector_avx2.h"
 #include "attention_vector.h"
-#include "layer_norm_vector.h"
+#include "layer_norm_panel_vector.h"
 
 namespace tf_pof {
 
@@ -9,6 +9,7 @@ const TransformerKernel kTransformerAvxVnni = {"transformer_avxvnni",
                                                Attention,
                                                LayerNorm,
                                                Embeddings,
+                                               PanelNorm,
                                                Quantize,
                                                Dequantize};
 

@@ -22,6 +22,7 @@ struct Vector {
   struct Short {
     __m256i low, high;
   };
+  static constexpr int kSums = 4;
 
   TF_POF_INLINE __m256i LoadBits(const void* from) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));
@@ -70,6 +71,19 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
     for (int i = 0; i < 4; ++i) StoreInt8(to + 16 * i, x[i]);
   }
+  TF_POF_INLINE Int LoadPanel(const uint8_t* from) {
+    const __m128i bytes = LoadHalfBits(from);
+    return {_mm256_cvtepu8_epi32(bytes),
+            _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+  }
+  TF_POF_INLINE void StorePanel(uint8_t* to, const Int (&x)[4]) {
+    const __m256i flip = _mm256_set1_epi8(-128);
+    for (int i = 0; i < 4; i += 2) {
+      const __m256i bytes = _mm256_permute4x64_epi64(
+          _mm256_packs_epi16(ToInt16(x[i]), ToInt16(x[i + 1])), 0xD8);
+      StoreBits(to + 16 * i, _mm256_xor_si256(bytes, flip));
+    }
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, Short x) {
     StoreBits(to, x.low);
     StoreBits(to + 16, x.high);
@@ -88,6 +102,12 @@ struct Vector {
   }
   TF_POF_INLINE Float Mul(Float a, Float b) {
     return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Float Div(Float a, Float b) {
+    return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+  }
+  TF_POF_INLINE Float Sqrt(Float x) {
+    return {_mm256_sqrt_ps(x.low), _mm256_sqrt_ps(x.high)};
   }
   TF_POF_INLINE Float Fma(Float a, Float b, Float c) {
     return {_mm256_fmadd_ps(a.low, b.low, c.low),

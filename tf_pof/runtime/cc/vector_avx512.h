@@ -16,6 +16,7 @@ struct Vector {
   using Float = __m512;
   using Int = __m512i;
   using Short = __m512i;
+  static constexpr int kSums = 16;
 
   TF_POF_INLINE Float Set(float x) { return _mm512_set1_ps(x); }
   TF_POF_INLINE Int SetInt(int32_t x) { return _mm512_set1_epi32(x); }
@@ -41,6 +42,19 @@ struct Vector {
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, bytes));
   }
+  TF_POF_INLINE Int LoadPanel(const uint8_t* from) {
+    return _mm512_cvtepu8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  TF_POF_INLINE void StorePanel(uint8_t* to, const Int (&x)[4]) {
+    const Int bytes = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]),
+                                         _mm512_packs_epi32(x[2], x[3]));
+    const Int order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_si512(to,
+                        _mm512_xor_si512(_mm512_permutexvar_epi32(order, bytes),
+                                         _mm512_set1_epi8(-128)));
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, Short x) {
     _mm512_storeu_si512(to, x);
   }
@@ -53,6 +67,8 @@ struct Vector {
   TF_POF_INLINE Float Add(Float a, Float b) { return _mm512_add_ps(a, b); }
   TF_POF_INLINE Float Sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
   TF_POF_INLINE Float Mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  TF_POF_INLINE Float Div(Float a, Float b) { return _mm512_div_ps(a, b); }
+  TF_POF_INLINE Float Sqrt(Float x) { return _mm512_sqrt_ps(x); }
   TF_POF_INLINE Float Fma(Float a, Float b, Float c) {
     return _mm512_fmadd_ps(a, b, c);
   }

@@ -22,6 +22,7 @@ struct Vector {
   struct Short {
     uint16x8_t v[4];
   };
+  static constexpr int kSums = 4;
 
   TF_POF_INLINE Float Set(float x) {
     const float32x4_t v = vdupq_n_f32(x);
@@ -63,6 +64,12 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
     for (int i = 0; i < 4; ++i) StoreInt8(to + 16 * i, x[i]);
   }
+  TF_POF_INLINE Int LoadPanel(const uint8_t* from) {
+    return LoadInt8(reinterpret_cast<const int8_t*>(from));
+  }
+  TF_POF_INLINE void StorePanel(uint8_t* to, const Int (&x)[4]) {
+    StoreInt8(reinterpret_cast<int8_t*>(to), x);
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, const Short& x) {
     for (int i = 0; i < 4; ++i) {
       vst1q_s16(to + 8 * i, vreinterpretq_s16_u16(x.v[i]));
@@ -88,6 +95,14 @@ struct Vector {
   TF_POF_INLINE Float Mul(Float a, const Float& b) {
     for (int i = 0; i < 4; ++i) a.v[i] = vmulq_f32(a.v[i], b.v[i]);
     return a;
+  }
+  TF_POF_INLINE Float Div(Float a, const Float& b) {
+    for (int i = 0; i < 4; ++i) a.v[i] = vdivq_f32(a.v[i], b.v[i]);
+    return a;
+  }
+  TF_POF_INLINE Float Sqrt(Float x) {
+    for (int i = 0; i < 4; ++i) x.v[i] = vsqrtq_f32(x.v[i]);
+    return x;
   }
   TF_POF_INLINE Float Fma(const Float& a, const Float& b, Float c) {
     for (int i = 0; i < 4; ++i) c.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]);

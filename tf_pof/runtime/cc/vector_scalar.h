@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernel.h"
+
 #define TF_POF_INLINE static inline __attribute__((always_inline))
 
 namespace tf_pof {
@@ -25,6 +27,8 @@ struct Vector {
   struct Short {
     uint16_t lane[32];
   };
+  // Of Floats, that registers hold while others are loaded.
+  static constexpr int kSums = 4;
 
   template <typename Function>
   TF_POF_INLINE Float Map(Function function) {
@@ -68,6 +72,18 @@ struct Vector {
   TF_POF_INLINE void StoreInt8(int8_t* to, const Int (&x)[4]) {
     for (int i = 0; i < 4; ++i) StoreInt8(to + 16 * i, x[i]);
   }
+  // 16 bytes of a panel, kPanelFlip above their values.
+  TF_POF_INLINE Int LoadPanel(const uint8_t* from) {
+    return MapInt([&](int i) {
+      return kPanelFlip != 0 ? from[i] : static_cast<int8_t>(from[i]);
+    });
+  }
+  // A channel of a panel: the values fit.
+  TF_POF_INLINE void StorePanel(uint8_t* to, const Int (&x)[4]) {
+    for (int i = 0; i < 64; ++i) {
+      to[i] = static_cast<uint8_t>(x[i / 16].lane[i % 16] + kPanelFlip);
+    }
+  }
   TF_POF_INLINE void StoreShort(int16_t* to, const Short& x) {
     memcpy(to, x.lane, sizeof(x.lane));
   }
@@ -87,6 +103,12 @@ struct Vector {
   }
   TF_POF_INLINE Float Mul(const Float& a, const Float& b) {
     return Map([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  TF_POF_INLINE Float Div(const Float& a, const Float& b) {
+    return Map([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  TF_POF_INLINE Float Sqrt(const Float& x) {
+    return Map([&](int i) { return sqrtf(x.lane[i]); });
   }
   // a * b + c, rounded once.
   TF_POF_INLINE Float Fma(const Float& a, const Float& b, const Float& c) {

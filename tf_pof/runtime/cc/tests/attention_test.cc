@@ -28,6 +28,7 @@ const Case kCases[] = {
     {3, 5, 1, 7, 0, 0, 10, 0, 8.0f, 3, 0},
     {2, 17, 2, 48, 1, 2, 3, 4, 2.0f, 2, -1e9f},
     {1, 13, 1, 33, -7, 9, 0, 0, 2.0f, 2, -INFINITY},
+    {2, 130, 2, 64, 5, -3, 2, 1, 4.0f, 1, -1e9f},
     {1, 65, 5, 96, 11, 0, -20, 5, 1.0f, 1, -1e9f},
     {1, 512, 1, 64, 0, 0, 127, 0, 0.01f, 0, 0},
     {1, 1100, 1, 16, 0, 50, -128, 0, 0.0f, 1, -1e9f},
@@ -144,6 +145,43 @@ void CheckOracle(const Case& c, const Inputs& in, const int8_t* output) {
   free(probabilities);
 }
 
+// The same from panels to panels, whose other tokens hold anything.
+void RunPanels(const Case& c, const Inputs& in, const TransformerKernel& kernel,
+               int32_t threads, const int8_t* oracle) {
+  const int tokens = c.batch * c.sequence, channels = c.heads * c.head_size;
+  const size_t bytes = TfPofPanelBytes(tokens, channels);
+  const int8_t* rows[] = {in.query, in.key, in.value};
+  int8_t* panels[3];
+  for (int i = 0; i < 3; ++i) {
+    panels[i] = Allocate<int8_t>(bytes);
+    memset(panels[i], 0x55, bytes);
+    TfPofToPanels(rows[i], tokens, channels, panels[i]);
+  }
+  auto* output = Allocate<int8_t>(bytes);
+  auto* back = Allocate<int8_t>(in.size);
+  TfPofThreadPool* pool = TfPofThreadPoolCreate(threads);
+  const size_t thread_bytes =
+      tf_pof::AttentionThreadBytes(&in.params, c.sequence, kTfPofPanels);
+  const size_t size = 64 + thread_bytes * threads;
+  auto* workspace = Allocate<uint8_t>(size + 1);
+  memset(workspace, 0x47, size + 1);
+  const TfPofStatus status =
+      tf_pof::RunAttention(kernel, &in.params, c.batch, c.sequence, panels[0],
+                           panels[1], panels[2], in.mask, output, workspace + 1,
+                           thread_bytes, pool, nullptr, kTfPofPanels);
+  CHECK(status == kTfPofOk, "%s returned %d", kernel.name, status);
+  TfPofFromPanels(output, tokens, channels, back);
+  CHECK(memcmp(oracle, back, in.size) == 0,
+        "%s with %d threads: other bits in panels for sequence %d, head size "
+        "%d",
+        kernel.name, threads, c.sequence, c.head_size);
+  TfPofThreadPoolDelete(pool);
+  for (int8_t* panel : panels) free(panel);
+  free(output);
+  free(back);
+  free(workspace);
+}
+
 void RunCase(const Case& c, Random* random) {
   Inputs in = MakeInputs(c, random);
   auto* oracle = Allocate<int8_t>(in.size);
@@ -162,7 +200,8 @@ void RunCase(const Case& c, Random* random) {
       const TfPofStatus status = tf_pof::RunAttention(
           kernel, &in.params, c.batch, c.sequence, in.query, in.key, in.value,
           in.mask, first ? oracle : output, workspace + 1,
-          tf_pof::AttentionThreadBytes(&in.params, c.sequence), pool);
+          tf_pof::AttentionThreadBytes(&in.params, c.sequence, kTfPofRows),
+          pool);
       CHECK(status == kTfPofOk, "%s returned %d", kernel.name, status);
       if (first) {
         CheckOracle(c, in, oracle);
@@ -173,10 +212,49 @@ void RunCase(const Case& c, Random* random) {
       }
       free(workspace);
       TfPofThreadPoolDelete(pool);
+      RunPanels(c, in, kernel, threads, oracle);
     }
   }
   free(oracle);
   free(output);
+  in.Free();
+}
+
+// Examples that share a mask are as those that have copies of it.
+void OneMask(TfPofLayout layout, Random* random) {
+  Case c = {3, 30, 2, 16, 1, 2, 3, 4, 2.0f, 3, 0};
+  Inputs in = MakeInputs(c, random);
+  for (int i = c.sequence; i < c.batch * c.sequence; ++i) {
+    in.mask[i] = in.mask[i % c.sequence];
+  }
+  const size_t bytes = TfPofPanelBytes(c.batch * c.sequence, 32);
+  int8_t* outputs[] = {Allocate<int8_t>(bytes), Allocate<int8_t>(bytes)};
+  int8_t* values[] = {in.query, in.key, in.value};
+  for (int8_t*& value : values) {
+    auto* padded = Allocate<int8_t>(bytes);
+    memcpy(padded, value, in.size);
+    value = padded;
+  }
+  const size_t thread_bytes =
+      tf_pof::AttentionThreadBytes(&in.params, c.sequence, layout);
+  auto* workspace = Allocate<uint8_t>(64 + thread_bytes);
+  for (const bool one : {false, true}) {
+    auto* mask = Allocate<float>(one ? c.sequence : c.batch * c.sequence);
+    memcpy(mask, in.mask,
+           (one ? c.sequence : c.batch * c.sequence) * sizeof(float));
+    CHECK(tf_pof::RunAttention(*kTransformerKernels[0], &in.params, c.batch,
+                               c.sequence, values[0], values[1], values[2],
+                               mask, outputs[one], workspace, thread_bytes,
+                               nullptr, nullptr, layout, one) == kTfPofOk,
+          "one mask");
+    free(mask);
+  }
+  CHECK(memcmp(outputs[0], outputs[1],
+               layout == kTfPofRows ? in.size : bytes / 2) == 0,
+        "one mask for all");
+  for (int8_t* value : values) free(value);
+  for (int8_t* output : outputs) free(output);
+  free(workspace);
   in.Free();
 }
 
@@ -214,6 +292,9 @@ void RejectBadArguments() {
 int main() {
   Random random = {1};
   for (const Case& c : kCases) RunCase(c, &random);
+  for (TfPofLayout layout : {kTfPofRows, kTfPofPanels}) {
+    OneMask(layout, &random);
+  }
   RejectBadArguments();
   return 0;
 }

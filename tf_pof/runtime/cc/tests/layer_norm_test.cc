@@ -3,120 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "tests/testing.h"
-#include "transformer_kernel.h"
+#include "tests/norm_data.h"
 
 namespace {
-
-using tf_pof::kNumTransformerKernels;
-using tf_pof::kTransformerKernels;
-using tf_pof::NormTask;
-using tf_pof::TransformerKernel;
-
-float Uniform(Random* random, float low, float high) {
-  return low + (high - low) * static_cast<float>(random->Bits()) * 0x1p-32f;
-}
-
-struct Norm {
-  int tokens;
-  int channels;
-  TfPofLayerNormParams params;
-  float* gamma;
-  float* beta;
-  double* inputs;  // [tokens, channels], exact
-  float* oracle;
-  float* output;
-  int8_t* oracle_quantized;
-  int8_t* quantized;
-
-  Norm(int tokens, int channels, Random* random)
-      : tokens(tokens), channels(channels) {
-    gamma = Allocate<float>(channels);
-    beta = Allocate<float>(channels);
-    for (int i = 0; i < channels; ++i) {
-      gamma[i] = Uniform(random, -2, 2);
-      beta[i] = Uniform(random, -1, 1);
-    }
-    params = {channels,      gamma,   beta,       1e-12f,
-              {0.07f, -128}, nullptr, {0.03f, 11}};
-    const size_t size = static_cast<size_t>(tokens) * channels;
-    inputs = Allocate<double>(size);
-    for (size_t i = 0; i < size; ++i) inputs[i] = 0;
-    oracle = Allocate<float>(size);
-    output = Allocate<float>(size);
-    oracle_quantized = Allocate<int8_t>(size);
-    quantized = Allocate<int8_t>(size);
-  }
-
-  void Free() {
-    free(gamma);
-    free(beta);
-    free(inputs);
-    free(oracle);
-    free(output);
-    free(oracle_quantized);
-    free(quantized);
-  }
-
-  void CheckOracle() const {
-    for (int t = 0; t < tokens; ++t) {
-      const double* x = inputs + static_cast<size_t>(t) * channels;
-      double mean = 0, variance = 0, largest = 0;
-      for (int i = 0; i < channels; ++i) mean += x[i] / channels;
-      for (int i = 0; i < channels; ++i) {
-        variance += (x[i] - mean) * (x[i] - mean) / channels;
-        if (fabs(x[i]) > largest) largest = fabs(x[i]);
-      }
-      const double deviation = sqrt(variance + 1e-12);
-      for (int i = 0; i < channels; ++i) {
-        const size_t at = static_cast<size_t>(t) * channels + i;
-        const double y = (x[i] - mean) / deviation * gamma[i] + beta[i];
-        // Inputs and their mean are rounded to float32.
-        const double bound = 1e-6 * (2 + largest / deviation);
-        CHECK(fabs(oracle[at] - y) <= bound,
-              "token %d of %d, channel %d: %g for %g", t, tokens, i, oracle[at],
-              y);
-        double step = y / 0.03f + 11;
-        step = step > 127 ? 127 : step < -128 ? -128 : step;
-        CHECK(fabs(oracle_quantized[at] - step) <= 0.5 + bound * 40,
-              "token %d, channel %d: %d for %g", t, i, oracle_quantized[at],
-              step);
-      }
-    }
-  }
-
-  // Runs all kernels on a task without outputs.
-  void Run(NormTask task) const {
-    const size_t size = static_cast<size_t>(tokens) * channels;
-    task.params = &params;
-    for (int k = 0; k < kNumTransformerKernels; ++k) {
-      const TransformerKernel& kernel = *kTransformerKernels[k];
-      if (!tf_pof::Supported(kernel.isa)) continue;
-      for (int32_t threads : {1, 3}) {
-        const bool first = k == 0 && threads == 1;
-        TfPofThreadPool* pool = TfPofThreadPoolCreate(threads);
-        const auto run = [&](float* to, int8_t* rounded) {
-          task.output = to;
-          task.quantized = rounded;
-          const TfPofStatus status =
-              tf_pof::RunNorm(kernel, task, tokens, pool);
-          CHECK(status == kTfPofOk, "%s returned %d", kernel.name, status);
-        };
-        if (first) {
-          run(oracle, oracle_quantized);
-          CheckOracle();
-        }
-        run(output, nullptr);
-        CHECK(memcmp(oracle, output, size * sizeof(float)) == 0,
-              "%s: other floats for %d channels", kernel.name, channels);
-        run(nullptr, quantized);
-        CHECK(memcmp(oracle_quantized, quantized, size) == 0,
-              "%s: other bytes for %d channels", kernel.name, channels);
-        TfPofThreadPoolDelete(pool);
-      }
-    }
-  }
-};
 
 int8_t* RandomBytes(size_t count, Random* random) {
   auto* bytes = Allocate<int8_t>(count);
@@ -226,7 +115,9 @@ void EmbeddingSums(int tokens, int sequence, int channels, Random* random) {
 void Quantization(size_t count, Random* random) {
   auto* floats = Allocate<float>(count);
   auto* back = Allocate<float>(count);
+  auto* again = Allocate<float>(count);
   auto* bytes = Allocate<int8_t>(count);
+  auto* flipped = Allocate<int8_t>(count);
   const float special[] = {NAN,   INFINITY, -INFINITY, 1e30f, -1e30f,
                            0.25f, -0.25f,   0.75f,     -0.0f, 3e9f};
   const int expected[] = {127, 127, -128, 127, -128, -3, -3, -1, -3, 127};
@@ -238,9 +129,17 @@ void Quantization(size_t count, Random* random) {
       for (size_t i = 0; i < count; ++i) {
         floats[i] = i < 10 ? special[i] : Uniform(random, -99, 99);
       }
-      kernel.quantize(floats, count, quantization, bytes);
-      kernel.dequantize(bytes, count, quantization, back);
+      kernel.quantize(floats, count, quantization, 0, bytes);
+      kernel.dequantize(bytes, count, quantization, 0, back);
+      kernel.quantize(floats, count, quantization, tf_pof::kPanelFlip, flipped);
+      kernel.dequantize(flipped, count, quantization, tf_pof::kPanelFlip,
+                        again);
       for (size_t i = 0; i < count; ++i) {
+        CHECK(
+            flipped[i] == static_cast<int8_t>(bytes[i] ^ tf_pof::kPanelFlip) &&
+                again[i] == back[i],
+            "%s: %d and %g in panels for %d and %g", kernel.name, flipped[i],
+            again[i], bytes[i], back[i]);
         CHECK(back[i] == 0.5f * static_cast<float>(bytes[i] - zero), "%s: %g",
               kernel.name, back[i]);
         double step = nearbyint(floats[i] * 2.0) + zero;
@@ -255,7 +154,9 @@ void Quantization(size_t count, Random* random) {
   }
   free(floats);
   free(back);
+  free(again);
   free(bytes);
+  free(flipped);
 }
 
 void RejectBadArguments() {
@@ -298,6 +199,10 @@ int main() {
   }
   EmbeddingSums(1, 1, 20, &random);
   EmbeddingSums(14, 7, 768, &random);
+  EmbeddingSums(130, 9, 36, &random);
+  for (int channels : {1, 67, 128}) {
+    for (int tokens : {17, 33, 64, 131}) LayerNorms(tokens, channels, &random);
+  }
   for (size_t count : {0, 1, 16, 1000}) Quantization(count, &random);
   RejectBadArguments();
   return 0;
