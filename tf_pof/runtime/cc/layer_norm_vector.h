@@ -40,7 +40,7 @@ void Pad(float value, int channels, float* row) {
 
 // Sum of a row that has room for whole chunks.
 float Sum(int channels, float* row) {
-  Pad(0.0f, channels, row);
+  if (channels % kChunk != 0) Pad(0.0f, channels, row);
   return SumRow(channels, [=](const Vector::Float& part, int i)
                               __attribute__((always_inline)) {
                                 return Vector::Add(part, Vector::Load(row + i));
@@ -48,8 +48,8 @@ float Sum(int channels, float* row) {
 }
 
 // Sum of (row - mean)^2.
-float SumSquares(int channels, float mean, float* row) {
-  Pad(mean, channels, row);
+TF_POF_INLINE float SumSquares(int channels, float mean, float* row) {
+  if (channels % kChunk != 0) Pad(mean, channels, row);
   const Vector::Float means = Vector::Set(mean);
   return SumRow(channels, [=](const Vector::Float& part,
                               int i) __attribute__((always_inline)) {
@@ -58,62 +58,94 @@ float SumSquares(int channels, float mean, float* row) {
   });
 }
 
-// Normalizes a row by its mean and 1 / deviation. Pointers are of this row.
+// What is the same for all rows.
+struct Finisher {
+  int channels;
+  const float* gamma;
+  const float* beta;
+  Quantizer quantize;
+  Vector::Float steps;
+
+  explicit Finisher(const TfPofLayerNormParams& params)
+      : channels(params.channels),
+        gamma(params.gamma),
+        beta(params.beta),
+        quantize(params.output.zero_point),
+        steps(Vector::Set(1.0f / params.output.scale)) {}
+};
+
+// A row under way. Pointers are of this row; those that are not written may be
+// null.
+struct Row {
+  const float* values;
+  float mean;
+  float inverse;  // 1 / deviation
+  float* output;
+  int8_t* quantized;
+};
+
+// Normalizes a vector.
 template <bool kFloat, bool kInt8>
-void FinishRow(const TfPofLayerNormParams& params, const float* row, float mean,
-               float inverse, float* output, int8_t* quantized) {
+TF_POF_INLINE Vector::Int FinishVector(
+    const Vector::Float& x, const Vector::Float& gamma,
+    const Vector::Float& beta, const Vector::Float& mean,
+    const Vector::Float& inverse, const Vector::Float& steps,
+    const Quantizer& quantize, float* output) {
+  const Vector::Float y =
+      Vector::Fma(Vector::Sub(x, mean), Vector::Mul(inverse, gamma), beta);
+  if (kFloat) Vector::Store(output, y);
+  return kInt8 ? quantize(Vector::Mul(y, steps)) : Vector::SetInt(0);
+}
+
+// Of a row's channels from `i` on, which are less than a chunk.
+template <bool kFloat, bool kInt8>
+__attribute__((noinline)) void FinishTail(const Finisher& all, const Row& row,
+                                          int i) {
+  const Vector::Float mean = Vector::Set(row.mean);
+  const Vector::Float inverse = Vector::Set(row.inverse);
+  for (; i < all.channels; i += kLanes) {
+    const size_t left = Min(all.channels - i, kLanes);
+    float gamma[kLanes] = {}, beta[kLanes] = {}, last[kLanes];
+    int8_t rounded[kLanes];
+    memcpy(gamma, all.gamma + i, left * sizeof(float));
+    memcpy(beta, all.beta + i, left * sizeof(float));
+    Vector::StoreInt8(
+        rounded, FinishVector<kFloat, kInt8>(Vector::Load(row.values + i),
+                                             Vector::Load(gamma),
+                                             Vector::Load(beta), mean, inverse,
+                                             all.steps, all.quantize, last));
+    if (kFloat) memcpy(row.output + i, last, left * sizeof(float));
+    if (kInt8) memcpy(row.quantized + i, rounded, left);
+  }
+}
+
+// Normalizes a row by its mean and deviation.
+template <bool kFloat, bool kInt8>
+TF_POF_INLINE void FinishRow(const Finisher& all, const Row& row) {
   // Local, as what is stored might otherwise change them.
-  const int channels = params.channels;
-  const float* gamma = params.gamma;
-  const float* beta = params.beta;
-  const Quantizer quantize(params.output.zero_point);
-  const Vector::Float steps = Vector::Set(1.0f / params.output.scale);
-  const Vector::Float means = Vector::Set(mean);
-  const Vector::Float inverses = Vector::Set(inverse);
-  const auto finish = [=](const float* x, const float* g, const float* b,
-                          float* to) __attribute__((always_inline)) {
-    const Vector::Float y =
-        Vector::Fma(Vector::Sub(Vector::Load(x), means),
-                    Vector::Mul(inverses, Vector::Load(g)), Vector::Load(b));
-    if (kFloat) Vector::Store(to, y);
-    return kInt8 ? quantize(Vector::Mul(y, steps)) : Vector::SetInt(0);
-  };
-  int i = 0;
-  for (; i + kChunk <= channels; i += kChunk) {
+  const Quantizer quantize = all.quantize;
+  const Vector::Float steps = all.steps;
+  const Vector::Float mean = Vector::Set(row.mean);
+  const Vector::Float inverse = Vector::Set(row.inverse);
+  const float* values = row.values;
+  const float* gamma = all.gamma;
+  const float* beta = all.beta;
+  float* output = row.output;
+  int8_t* quantized = row.quantized;
+  const int chunks = all.channels / kChunk * kChunk;
+  for (int i = 0; i < chunks; i += kChunk) {
     Vector::Int rounded[kParts];
 #pragma GCC unroll 4
     for (int p = 0; p < kParts; ++p) {
       const int at = i + p * kLanes;
-      rounded[p] = finish(row + at, gamma + at, beta + at, output + at);
+      rounded[p] = FinishVector<kFloat, kInt8>(
+          Vector::Load(values + at), Vector::Load(gamma + at),
+          Vector::Load(beta + at), mean, inverse, steps, quantize,
+          kFloat ? output + at : nullptr);
     }
     if (kInt8) Vector::StoreInt8(quantized + i, rounded);
   }
-  for (; i < channels; i += kLanes) {
-    const size_t left = Min(channels - i, kLanes);
-    float last_gamma[kLanes] = {}, last_beta[kLanes] = {}, last[kLanes];
-    int8_t rounded[kLanes];
-    memcpy(last_gamma, gamma + i, left * sizeof(float));
-    memcpy(last_beta, beta + i, left * sizeof(float));
-    Vector::StoreInt8(rounded, finish(row + i, last_gamma, last_beta, last));
-    if (kFloat) memcpy(output + i, last, left * sizeof(float));
-    if (kInt8) memcpy(quantized + i, rounded, left);
-  }
-}
-
-void Finish(const NormTask& task, int t, const float* row, float mean,
-            float inverse) {
-  const TfPofLayerNormParams& params = *task.params;
-  const size_t start = static_cast<size_t>(t) * params.channels;
-  if (task.quantized == nullptr) {
-    FinishRow<true, false>(params, row, mean, inverse, task.output + start,
-                           nullptr);
-  } else if (task.output == nullptr) {
-    FinishRow<false, true>(params, row, mean, inverse, nullptr,
-                           task.quantized + start);
-  } else {
-    FinishRow<true, true>(params, row, mean, inverse, task.output + start,
-                          task.quantized + start);
-  }
+  if (chunks < all.channels) FinishTail<kFloat, kInt8>(all, row, chunks);
 }
 
 // Normalizes the rows that make(t, row) writes and returns the sums of. Three
@@ -123,6 +155,7 @@ template <typename Make>
 void NormalizeRows(const NormTask& task, const Make& make) {
   constexpr int kRows = 3;
   const TfPofLayerNormParams& params = *task.params;
+  const Finisher finisher(params);
   const int channels = params.channels;
   const float count = static_cast<float>(channels);
   const int size = CeilDiv(channels, kChunk) * kChunk;
@@ -137,47 +170,76 @@ void NormalizeRows(const NormTask& task, const Make& make) {
       inverses[before] = 1.0f / sqrtf(squares / count + params.epsilon);
     }
     if (t > task.begin + 1) {
-      Finish(task, t - 2, rows + first * size, means[first], inverses[first]);
+      const size_t start = static_cast<size_t>(t - 2) * channels;
+      Row row = {rows + first * size, means[first], inverses[first], nullptr,
+                 nullptr};
+      if (task.output != nullptr) row.output = task.output + start;
+      if (task.quantized != nullptr) row.quantized = task.quantized + start;
+      if (row.quantized == nullptr) {
+        FinishRow<true, false>(finisher, row);
+      } else if (row.output == nullptr) {
+        FinishRow<false, true>(finisher, row);
+      } else {
+        FinishRow<true, true>(finisher, row);
+      }
     }
   }
 }
 
-// row = the values of `x`, times `multipliers` if kMultiply, plus `base` if
-// kAdd. Returns its sum.
+// What is added: a row of `x`, times `multipliers` if kMultiply, plus `base` if
+// kAdd.
 template <bool kAdd, bool kMultiply>
-float AddInt8(const float* base, const int8_t* x, int channels,
-              const TfPofQuantization& quantization, const float* multipliers,
-              float* row) {
-  const Vector::Int zero = Vector::SetInt(-quantization.zero_point);
-  const Vector::Float scale = Vector::Set(quantization.scale);
-  const auto add = [=](const float* from, const int8_t* bytes,
-                       const float* factors,
-                       float* to) __attribute__((always_inline)) {
+struct Addends {
+  const float* base;
+  const int8_t* x;
+  const float* multipliers;
+  Vector::Int zero;
+  Vector::Float scale;
+
+  inline __attribute__((always_inline)) Vector::Float Add(
+      const float* from, const int8_t* bytes, const float* factors) const {
     Vector::Float value = Vector::Mul(
         Vector::ToFloat(Vector::AddInt(Vector::LoadInt8(bytes), zero)), scale);
     if (kMultiply) value = Vector::Mul(value, Vector::Load(factors));
     if (kAdd) value = Vector::Add(Vector::Load(from), value);
-    Vector::Store(to, value);
     return value;
-  };
-  if (channels % kChunk == 0) {
-    return SumRow(channels, [=](const Vector::Float& part,
-                                int i) __attribute__((always_inline)) {
-      return Vector::Add(part,
-                         add(kAdd ? base + i : nullptr, x + i,
-                             kMultiply ? multipliers + i : nullptr, row + i));
-    });
   }
+};
+
+// row = addends of any number of channels. Returns its sum.
+template <bool kAdd, bool kMultiply>
+__attribute__((noinline)) float AddAny(const Addends<kAdd, kMultiply>& addends,
+                                       int channels, float* row) {
   for (int i = 0; i < channels; i += kLanes) {
     const size_t left = Min(channels - i, kLanes);
     float last[kLanes] = {}, factors[kLanes] = {};
     int8_t bytes[kLanes] = {};
-    if (kAdd) memcpy(last, base + i, left * sizeof(float));
-    if (kMultiply) memcpy(factors, multipliers + i, left * sizeof(float));
-    memcpy(bytes, x + i, left);
-    add(last, bytes, factors, row + i);
+    if (kAdd) memcpy(last, addends.base + i, left * sizeof(float));
+    if (kMultiply) {
+      memcpy(factors, addends.multipliers + i, left * sizeof(float));
+    }
+    memcpy(bytes, addends.x + i, left);
+    Vector::Store(row + i, addends.Add(last, bytes, factors));
   }
   return Sum(channels, row);
+}
+
+// The same of `x` quantized as said.
+template <bool kAdd, bool kMultiply>
+TF_POF_INLINE float AddInt8(const float* base, const int8_t* x, int channels,
+                            const TfPofQuantization& quantization,
+                            const float* multipliers, float* row) {
+  const Addends<kAdd, kMultiply> all = {
+      base, x, multipliers, Vector::SetInt(-quantization.zero_point),
+      Vector::Set(quantization.scale)};
+  if (channels % kChunk != 0) return AddAny(all, channels, row);
+  return SumRow(channels, [=](const Vector::Float& part,
+                              int i) __attribute__((always_inline)) {
+    const Vector::Float value = all.Add(kAdd ? base + i : nullptr, x + i,
+                                        kMultiply ? multipliers + i : nullptr);
+    Vector::Store(row + i, value);
+    return Vector::Add(part, value);
+  });
 }
 
 template <bool kAdd>
