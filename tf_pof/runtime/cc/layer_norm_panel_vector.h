@@ -11,41 +11,27 @@
 namespace tf_pof {
 namespace {
 
-// Channel c is part c % kChunk of a sum, of which as many are added up at once
-// as registers hold of kGroups vectors of tokens.
+// Channel c is part c % kChunk of a sum. Parts are in the first level cache, so
+// that memory is read in its order.
 template <int kGroups, typename Function>
 TF_POF_INLINE void SumPanel(int channels, const Function& function,
                             Vector::Float (&totals)[kGroups]) {
-  constexpr int kAtOnce = Vector::kSums / kGroups;
   alignas(kCacheLine) float parts[kChunk][kGroups][kLanes];
-  for (int first = 0; first < kChunk; first += kAtOnce) {
-    Vector::Float sums[kAtOnce][kGroups];
-#pragma GCC unroll 16
-    for (int i = 0; i < kAtOnce; ++i) {
+  for (int i = 0; i < kChunk; ++i) {
 #pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) sums[i][g] = Vector::Set(0.0f);
+    for (int g = 0; g < kGroups; ++g) {
+      Vector::Float sum = Vector::Set(0.0f);
+      if (i < channels) sum = function(sum, i, g);
+      Vector::Store(parts[i][g], sum);
     }
-    int c = first;
-    for (; c + kAtOnce <= channels; c += kChunk) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kAtOnce; ++i) {
-#pragma GCC unroll 4
-        for (int g = 0; g < kGroups; ++g) {
-          sums[i][g] = function(sums[i][g], c + i, g);
-        }
-      }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kAtOnce; ++i) {
-      if (c + i < channels) {
-#pragma GCC unroll 4
-        for (int g = 0; g < kGroups; ++g) {
-          sums[i][g] = function(sums[i][g], c + i, g);
-        }
-      }
+  }
+  for (int first = kChunk; first < channels; first += kChunk) {
+    const int count = Min(kChunk, channels - first);
+    for (int i = 0; i < count; ++i) {
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
-        Vector::Store(parts[first + i][g], sums[i][g]);
+        float* part = parts[i][g];
+        Vector::Store(part, function(Vector::Load(part), first + i, g));
       }
     }
   }

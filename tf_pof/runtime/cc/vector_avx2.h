@@ -22,7 +22,6 @@ struct Vector {
   struct Short {
     __m256i low, high;
   };
-  static constexpr int kSums = 4;
 
   TF_POF_INLINE __m256i LoadBits(const void* from) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));

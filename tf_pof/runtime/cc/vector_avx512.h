@@ -16,7 +16,6 @@ struct Vector {
   using Float = __m512;
   using Int = __m512i;
   using Short = __m512i;
-  static constexpr int kSums = 16;
 
   TF_POF_INLINE Float Set(float x) { return _mm512_set1_ps(x); }
   TF_POF_INLINE Int SetInt(int32_t x) { return _mm512_set1_epi32(x); }

@@ -22,7 +22,6 @@ struct Vector {
   struct Short {
     uint16x8_t v[4];
   };
-  static constexpr int kSums = 4;
 
   TF_POF_INLINE Float Set(float x) {
     const float32x4_t v = vdupq_n_f32(x);

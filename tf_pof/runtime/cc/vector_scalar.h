@@ -27,8 +27,6 @@ struct Vector {
   struct Short {
     uint16_t lane[32];
   };
-  // Of Floats, that registers hold while others are loaded.
-  static constexpr int kSums = 4;
 
   template <typename Function>
   TF_POF_INLINE Float Map(Function function) {
