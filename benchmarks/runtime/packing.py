@@ -1,6 +1,6 @@
 """Times how weights are packed for kernels.
 
-    python -m benchmarks.runtime.packing --kernels_packed=1x1_windows_avx512vnni
+    python -m benchmarks.runtime.packing --kernels_packed=1x1_windows_avx512vbmi
 
 Prints milliseconds of processor time on one thread, the least of several
 turns, and bits that packed weights take for each that is not zero.
@@ -14,7 +14,7 @@ from absl import app, flags
 
 from benchmarks.runtime import kernels, library
 
-KERNELS = flags.DEFINE_list("kernels_packed", ["1x1_windows_avx512vnni"], "Kernels.")
+KERNELS = flags.DEFINE_list("kernels_packed", ["1x1_windows_avx512vbmi"], "Kernels.")
 ROUNDS = flags.DEFINE_integer("turns", 30, "Turns to take the least of.")
 
 

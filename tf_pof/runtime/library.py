@@ -55,9 +55,9 @@ def delegate(
 
     Args:
         threads: that it computes with.
-        isa: instructions of its kernels: "avx512vnni", "avxvnni", "avx2",
-            "i8mm", "neondot", "neon" or "scalar"; by default the best that
-            there are.
+        isa: instructions of its kernels: "avx512vbmi", "avx512vnni",
+            "avxvnni", "avx2", "i8mm", "neondot", "neon" or "scalar"; by
+            default the best that there are.
         verbose: whether it says on standard error what it computes and how.
         dry_run: whether it leaves everything to the interpreter, and only
             says what it would compute.

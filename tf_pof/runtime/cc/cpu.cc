@@ -17,7 +17,8 @@ namespace {
 struct Features {
   bool avx2;
   bool avx_vnni;
-  bool avx512;
+  bool avx512_vnni;
+  bool avx512_vbmi;
 };
 
 Features Detect() {
@@ -32,11 +33,12 @@ Features Detect() {
   constexpr unsigned kYmm = 0x6, kZmm = 0xe6;
   constexpr unsigned kBmi = 1u << 3, kAvx2 = 1u << 5;
   features.avx2 = (state & kYmm) == kYmm && (b & kBmi) && (b & kAvx2);
-  // F, DQ, BW, VL; then VBMI and VNNI.
-  constexpr unsigned kB = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-  constexpr unsigned kC = 1u << 1 | 1u << 11;
-  features.avx512 = features.avx2 && (state & kZmm) == kZmm && (b & kB) == kB &&
-                    (c & kC) == kC;
+  // F, DQ, BW, VL.
+  constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+  constexpr unsigned kVbmi = 1u << 1, kVnni = 1u << 11;
+  features.avx512_vnni = features.avx2 && (state & kZmm) == kZmm &&
+                         (b & kAvx512) == kAvx512 && (c & kVnni);
+  features.avx512_vbmi = features.avx512_vnni && (c & kVbmi);
   constexpr unsigned kAvxVnni = 1u << 4;
   if (features.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
     features.avx_vnni = a & kAvxVnni;
@@ -51,6 +53,7 @@ constexpr struct {
   const char* name;
   Isa isa;
 } kNames[] = {
+    {"avx512vbmi", Isa::kAvx512Vbmi},
     {"avx512vnni", Isa::kAvx512Vnni},
     {"avxvnni", Isa::kAvxVnni},
     {"avx2", Isa::kAvx2},
@@ -70,13 +73,14 @@ bool Supported(Isa isa) {
   int now = __atomic_load_n(&known, __ATOMIC_RELAXED);
   if (now == 0) {
     const Features features = Detect();
-    now =
-        1 | features.avx2 << 1 | features.avx512 << 2 | features.avx_vnni << 3;
+    now = 1 | features.avx2 << 1 | features.avx512_vnni << 2 |
+          features.avx_vnni << 3 | features.avx512_vbmi << 4;
     __atomic_store_n(&known, now, __ATOMIC_RELAXED);
   }
   if (isa == Isa::kAvx2) return now & 2;
   if (isa == Isa::kAvx512Vnni) return now & 4;
   if (isa == Isa::kAvxVnni) return now & 8;
+  if (isa == Isa::kAvx512Vbmi) return now & 16;
 #elif defined(__aarch64__)
   if (isa == Isa::kNeon) return true;
 #if defined(__linux__)

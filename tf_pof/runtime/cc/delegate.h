@@ -5,8 +5,8 @@
 //
 //   threads       1 to 256, default 1
 //   isa           "best" (default), or the best instructions that may be
-//                 used: avx512vnni, avxvnni, avx2, i8mm, neondot, neon,
-//                 scalar
+//                 used: avx512vbmi, avx512vnni, avxvnni, avx2, i8mm, neondot,
+//                 neon, scalar
 //   verbose       0 or 1: to stderr, which nodes run here and which do not,
 //                 the kernel of each layer and why
 //   dry_run       0 or 1: look at the model and take nothing

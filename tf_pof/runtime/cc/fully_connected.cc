@@ -84,6 +84,8 @@ TfPofStatus tf_pof::CreateLayer(const TfPofFullyConnectedParams& params,
   layer->units = CeilDiv(params.num_outputs, kUnit);
   layer->type = params.output_type;
   layer->output_zero_point = params.output_zero_point;
+  layer->permutes_bytes =
+      isa >= Isa::kAvx512Vbmi && tf_pof::Supported(Isa::kAvx512Vbmi);
   TfPofStatus status = kTfPofOutOfMemory;
   if (FillEpilogue(params, layer)) {
     const tf_pof::Layer source = {params.num_inputs,

@@ -88,9 +88,8 @@ TF_POF_INLINE void Finish(const __m512i sums[4], const Epilogue& epilogue,
   const __m512 scales[4] = {scale, scale, scale, scale};
   __m512i values[4];
   Scale(epilogue, sums, scales, values);
-  __m512i bytes = Narrow(values, epilogue);
-  if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
-  _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens, bytes);
+  _mm512_store_si512(static_cast<uint8_t*>(output) + row * kPanelTokens,
+                     Activate(epilogue, Narrow(values, epilogue)));
 }
 
 // One unit in one tile of the inputs.

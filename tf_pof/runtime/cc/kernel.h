@@ -54,6 +54,7 @@ struct Epilogue {
   const uint8_t* table;  // [256], of value + 128 to value + 128; or null
   // All scales are below 1: no int32 times its scale leaves the int32s.
   bool bounded;
+  bool permutes_bytes;  // x86: whether VBMI may be used
 };
 
 struct Task {
@@ -73,7 +74,17 @@ struct Task {
 };
 
 // Plain C, then those of x86 and of Arm, each from the least to the best.
-enum class Isa { kAny, kAvx2, kAvxVnni, kAvx512Vnni, kNeon, kNeonDot, kI8mm };
+// kAvx512Vbmi is VNNI and VBMI.
+enum class Isa {
+  kAny,
+  kAvx2,
+  kAvxVnni,
+  kAvx512Vnni,
+  kAvx512Vbmi,
+  kNeon,
+  kNeonDot,
+  kI8mm,
+};
 inline constexpr Isa kBestIsa = Isa::kI8mm;
 
 struct WeightCounts;  // choose.h

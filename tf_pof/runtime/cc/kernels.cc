@@ -57,7 +57,7 @@ const Kernel kKernels[] = {
      PackInterleavedBlocks<1, 4>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, AlignedAvx512Cost,
      ListInterleaved},
-    {"1x1_windows_avx512vnni", Isa::kAvx512Vnni, kTfPofRows, PackWindows,
+    {"1x1_windows_avx512vbmi", Isa::kAvx512Vbmi, kTfPofRows, PackWindows,
      FreeWindows, WindowsBytes, WindowsAvx512Scratch, RunWindowsAvx512,
      WindowsAvx512Cost, ListWindows},
     {"16x4_tiles_avx512vnni", Isa::kAvx512Vnni, kTfPofRows,

@@ -161,11 +161,10 @@ class BlockRows {
   bool Put(const PackedWeights& weights, uint32_t place, BitReader* bits) {
     while (row_.Advance(place)) {
     }
-    int8_t* to = rows_ +
-                 static_cast<size_t>(row_.row()) * weights.block_rows *
-                     weights.columns +
-                 static_cast<size_t>(row_.column(place)) *
-                     weights.block_columns;
+    int8_t* to =
+        rows_ +
+        static_cast<size_t>(row_.row()) * weights.block_rows * weights.columns +
+        static_cast<size_t>(row_.column(place)) * weights.block_columns;
     for (int r = 0; r < weights.block_rows; ++r, to += weights.columns) {
       for (int c = 0; c < weights.block_columns; ++c) {
         if (!bits->Refill()) return false;
@@ -248,8 +247,9 @@ PackedStatus Decode(const PackedWeights& weights, const Group& group,
 
 void ListStored(const PackedWeights& weights, int group,
                 const PackedBlocks& blocks) {
-  const uint8_t* row = weights.groups + static_cast<size_t>(
-                           weights.first_row(group)) * weights.columns;
+  const uint8_t* row =
+      weights.groups +
+      static_cast<size_t>(weights.first_row(group)) * weights.columns;
   uint32_t count = 0;
   blocks.starts[0] = 0;
   for (int r = 0; r < weights.num_rows(group); ++r, row += weights.columns) {
@@ -324,8 +324,8 @@ PackedStatus OpenPacked(const void* bytes, size_t size,
   if (weights->stored) {
     weights->groups = at;
     weights->max_group_blocks = weights->num_rows(0) * weights->columns;
-    const bool right = block_rows == 1 && block_columns == 1 &&
-                       size == kHeaderBytes + dense;
+    const bool right =
+        block_rows == 1 && block_columns == 1 && size == kHeaderBytes + dense;
     return right ? PackedStatus::kOk : PackedStatus::kBadHeader;
   }
   if (end - at < 4) return PackedStatus::kBadHeader;
@@ -358,8 +358,7 @@ PackedStatus OpenPacked(const void* bytes, size_t size,
   return last == bits ? PackedStatus::kOk : PackedStatus::kBadHeader;
 }
 
-PackedStatus DecodeRows(const PackedWeights& weights, int group,
-                        int8_t* rows) {
+PackedStatus DecodeRows(const PackedWeights& weights, int group, int8_t* rows) {
   const size_t bytes =
       static_cast<size_t>(weights.num_rows(group)) * weights.columns;
   if (weights.stored) {

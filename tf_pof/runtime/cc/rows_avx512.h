@@ -26,13 +26,11 @@ TF_POF_INLINE void StoreLanes(__m512i sums, const Epilogue& epilogue, int n,
   __m512i values[4];
   Scale(epilogue, all_sums, scales, values);
   // Every lane holds each group of four bytes four times.
-  const __m512i bytes = Narrow(values, epilogue);
-  const __m512i looked =
-      epilogue.table == nullptr ? bytes : LookUp(epilogue.table, bytes);
+  const __m512i bytes = Activate(epilogue, Narrow(values, epilogue));
   const __m512i gather =
       _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
   const __m128i row =
-      _mm512_castsi512_si128(_mm512_permutexvar_epi32(gather, looked));
+      _mm512_castsi512_si128(_mm512_permutexvar_epi32(gather, bytes));
   _mm_mask_storeu_epi8(static_cast<int8_t*>(to) + at, mask,
                        _mm_xor_si128(row, _mm_set1_epi8(-128)));
 }

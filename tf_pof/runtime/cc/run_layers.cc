@@ -122,9 +122,12 @@ void RunUnits(const Run& run, int index, int first, int unit_begin,
               int unit_end, bool prepared, uint8_t* base) {
   const TfPofFullyConnected& layer = *run.layers[index];
   const int tokens = Min(run.task_tokens, run.tokens - first);
-  const Epilogue epilogue = {
-      layer.type, layer.scales.data, layer.output_zero_point,
-      layer.has_table ? layer.table : nullptr, layer.bounded};
+  const Epilogue epilogue = {layer.type,
+                             layer.scales.data,
+                             layer.output_zero_point,
+                             layer.has_table ? layer.table : nullptr,
+                             layer.bounded,
+                             layer.permutes_bytes};
 
   Task task;
   task.unit_begin = unit_begin;

@@ -15,6 +15,7 @@ struct TfPofFullyConnected {
   int32_t output_zero_point;
   tf_pof::Buffer<float> scales;  // [outputs], of the epilogue
   bool bounded;                  // see Epilogue
+  bool permutes_bytes;           // likewise
   bool has_table;
   uint8_t table[256];
 };

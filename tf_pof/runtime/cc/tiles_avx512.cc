@@ -180,9 +180,8 @@ TF_POF_INLINE __m512i NarrowInOrder(const __m512i sums[4],
   const __m512i narrow = Narrow(values, epilogue);
   const __m512i order =
       _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  __m512i bytes = _mm512_permutexvar_epi32(order, narrow);
-  if (epilogue.table != nullptr) bytes = LookUp(epilogue.table, bytes);
-  return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+  const __m512i bytes = _mm512_permutexvar_epi32(order, narrow);
+  return _mm512_xor_si512(Activate(epilogue, bytes), _mm512_set1_epi8(-128));
 }
 
 // Stores tokens [first, first + tokens) of a task, as far as there are any.

@@ -118,8 +118,8 @@ TfPofStatus DecodeAll(PackedReader* reader, int8_t* weights) {
   const size_t columns = reader->weights.columns;
   TfPofStatus status = kTfPofOk;
   for (int i = 0; status == kTfPofOk && i < reader->weights.num_groups; ++i) {
-    status =
-        DecodeGroup(reader, i, weights + reader->weights.first_row(i) * columns);
+    status = DecodeGroup(reader, i,
+                         weights + reader->weights.first_row(i) * columns);
   }
   return status;
 }

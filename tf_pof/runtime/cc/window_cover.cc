@@ -226,8 +226,7 @@ void GroupCover::Solve() {
     order_[i] = i;
     for (uint32_t bits = cover->excess; bits != 0; bits &= bits - 1) {
       const uint32_t node = bits & -bits;
-      while ((cover->excess & node) != 0 &&
-             Shift(cover, node, cover->roomy)) {
+      while ((cover->excess & node) != 0 && Shift(cover, node, cover->roomy)) {
       }
     }
   }

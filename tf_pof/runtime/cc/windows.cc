@@ -156,8 +156,8 @@ class Order {
 
 constexpr int kGroups = kUnit / kLanes;
 
-// Writes which bits are set, each plus `first`, and as many as kAtOnce more than
-// there are: most often without a branch that could be foreseen wrongly.
+// Writes which bits are set, each plus `first`, and as many as kAtOnce more
+// than there are: most often without a branch that could be foreseen wrongly.
 constexpr int kAtOnce = 12;
 int ListOnes(uint64_t bits, int first, uint16_t* to) {
   constexpr uint64_t kLast = uint64_t{1} << 63;
@@ -349,8 +349,7 @@ TfPofStatus PackWindows(const Layer& layer, void** packed) {
   p->windows = CeilDiv(windows, p->tiles);
   TfPofStatus status = kTfPofOutOfMemory;
   if (layer.stored != nullptr) {
-    status =
-        TakeWindows(*layer.stored, p) ? kTfPofOk : kTfPofInvalidArgument;
+    status = TakeWindows(*layer.stored, p) ? kTfPofOk : kTfPofInvalidArgument;
   } else if (p->lane_bytes.Resize(CeilDiv(layer.outputs, 64) * 64) &&
              p->bias.Resize(p->groups * kLanes) &&
              p->scales.Resize(p->groups * kLanes) &&

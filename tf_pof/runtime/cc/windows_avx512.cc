@@ -229,8 +229,12 @@ TF_POF_INLINE void StoreOrdered(const Windows& p, const uint8_t* table,
   for (int t = 0; t < tokens; ++t) {
 #pragma GCC unroll 1
     for (int n = begin; n < end; n += 64) {
-      __m512i out = LookUp(bytes, _mm512_load_si512(p.lane_bytes.data + n));
-      if (has_table) out = _mm512_xor_si512(LookUpSigned(table, out), flip);
+      __m512i out = LookUpBytes(bytes, bytes + 128,
+                                _mm512_load_si512(p.lane_bytes.data + n));
+      if (has_table) {
+        // By values, which are not + 128.
+        out = _mm512_xor_si512(LookUpBytes(table + 128, table, out), flip);
+      }
       StoreFirst(output + n - begin, FirstBytes(end - n), out);
     }
     bytes += kUnit;

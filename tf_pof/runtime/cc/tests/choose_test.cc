@@ -74,7 +74,7 @@ const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
 // How full the steps of the windows kernel get, which its estimate relies on.
 void TestFill() {
 #if defined(__x86_64__)
-  if (!tf_pof::Supported(Isa::kAvx512Vnni)) return;
+  if (!tf_pof::Supported(Isa::kAvx512Vbmi)) return;
   constexpr int kInputs = 768, kOutputs = 256;
   static int8_t weights[kInputs * kOutputs];
   static float scales[kOutputs];
@@ -117,18 +117,18 @@ void TestChoices(const Choice* cases, int count) {
 }
 
 void TestChoiceOnX86() {
-  if (!tf_pof::Supported(tf_pof::Isa::kAvx512Vnni)) return;
+  if (!tf_pof::Supported(tf_pof::Isa::kAvx512Vbmi)) return;
   const Choice cases[] = {
       {"16x4_tiles_avx512vnni", 1, 1, 1.0, 128},
-      {"1x1_windows_avx512vnni", 1, 1, 0.1, 128},
-      {"1x1_windows_avx512vnni", 1, 1, 0.1, 1},
-      {"1x1_windows_avx512vnni", 1, 1, 0.2, 1},
+      {"1x1_windows_avx512vbmi", 1, 1, 0.1, 128},
+      {"1x1_windows_avx512vbmi", 1, 1, 0.1, 1},
+      {"1x1_windows_avx512vbmi", 1, 1, 0.2, 1},
       {"16x4_tiles_avx512vnni", 1, 1, 1.0, 1},
       {"1x1_interleave_avx512vnni", 1, 1, 0.04, 128},
       {"4x1_interleave_avx512vnni", 4, 1, 0.1, 128},
       {"2x1_interleave_avx512vnni", 2, 1, 0.1, 128},
       {"1x4_interleave_avx512vnni", 1, 4, 0.1, 128},
-      {"1x1_windows_avx512vnni", 1, 4, 0.2, 128},
+      {"1x1_windows_avx512vbmi", 1, 4, 0.2, 128},
       {"1x1_interleave_avx2", 4, 1, 0.1, 128, Isa::kAvx2},
       {"1x1_scalar", 1, 1, 0.1, 128, Isa::kAny},
   };

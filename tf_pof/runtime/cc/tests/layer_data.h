@@ -207,6 +207,10 @@ TfPofFullyConnectedParams ParamsOf(const Data& d, const Kind& kind) {
                               bool through_rows = false) {
   const Case& c = d.shape;
   TfPofFullyConnectedParams params = ParamsOf(d, kind);
+  // Often with no better instructions than the kernel's own.
+  if (kernel != nullptr && c.tokens % 2 == 1) {
+    params.isa = strrchr(kernel, '_') + 1;
+  }
   Source source = {&d, -1};
   if (through_rows) {
     params.weights = nullptr;

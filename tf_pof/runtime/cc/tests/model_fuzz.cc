@@ -15,8 +15,8 @@ namespace tf_pof {
 namespace {
 
 TfLiteDelegate* MakeDelegate(int options) {
-  const char* const isas[] = {"best",    "scalar", "avx2",    "avxvnni",
-                              "avx512vnni", "neon",   "neondot", "best"};
+  const char* const isas[] = {"best",       "scalar",     "avx2", "avxvnni",
+                              "avx512vnni", "avx512vbmi", "neon", "neondot"};
   const char* keys[] = {"isa", "threads", "min_sparsity", "tokens"};
   const char* values[] = {isas[options & 7], options & 8 ? "2" : "1",
                           options & 16 ? "0" : "0.5",
