@@ -10,6 +10,10 @@
 
 namespace tf_pof {
 
+// Which threads share what is in the arena: of most values a thread has its
+// tokens; attention reads those of all tokens, and writes heads.
+enum class ThreadUse { kOwn, kReadByAll, kHeads };
+
 // A tensor of the partition that is still computed.
 struct Value {
   int tensor;
@@ -26,6 +30,7 @@ struct Value {
   int first;
   int last;
   size_t bytes;
+  ThreadUse use;
   int place;  // the value whose offset is this one's too: itself, mostly
   size_t offset;
   // Of storage: as all steps see it, where it is panels.

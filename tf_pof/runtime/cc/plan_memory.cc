@@ -101,9 +101,24 @@ void TakePlaces(Plan* plan) {
   }
 }
 
+void FindUse(Plan* plan) {
+  Value* values = plan->values.data;
+  for (size_t i = 0; i < plan->values.size; ++i) {
+    values[i].use = ThreadUse::kOwn;
+  }
+  for (size_t i = 0; i < plan->steps.size; ++i) {
+    const Step& step = plan->steps.data[i];
+    if (step.kind != StepKind::kAttention) continue;
+    for (int j = 0; j < 3; ++j) {
+      values[values[step.inputs[j]].storage].use = ThreadUse::kReadByAll;
+    }
+    values[values[step.outputs[0]].storage].use = ThreadUse::kHeads;
+  }
+}
+
 // Large values first, each at the lowest place that is free while it lives. On
-// several threads those of one size have their own places: of these a thread
-// always writes the same part, or lines would go from cache to cache.
+// several threads those of one size and use have their own places: of these a
+// thread always writes the same part, or lines would go from cache to cache.
 bool PlaceValues(Plan* plan, int threads, size_t* total) {
   Value* values = plan->values.data;
   Buffer<int> order = {};  // placed ones, by offset
@@ -130,7 +145,8 @@ bool PlaceValues(Plan* plan, int threads, size_t* total) {
     for (size_t j = 0; j < order.size; ++j) {
       const Value& other = values[order.data[j]];
       if ((other.last < value.first || value.last < other.first) &&
-          (threads == 1 || other.bytes == value.bytes)) {
+          (threads == 1 ||
+           (other.bytes == value.bytes && other.use == value.use))) {
         continue;
       }
       if (offset + value.bytes <= other.offset) break;
@@ -185,6 +201,7 @@ bool Plan::PlanMemory(int threads) {
   ChooseLayouts();
   FindSizes(this);
   TakePlaces(this);
+  FindUse(this);
   if (!PlaceValues(this, threads, &workspace_offset)) return false;
   thread_bytes = MostThreadBytes(*this);
   const size_t bytes =
