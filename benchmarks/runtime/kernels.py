@@ -6,6 +6,13 @@ Prints ratios of LiteRT's time (XNNPACK, int8 with one scale per channel) to
 that of each kernel for the same layer, rows in and rows out; engines take
 turns in one process and medians are compared, without the cost of the call
 itself. A kernel's result must be LiteRT's to the byte, or the run stops.
+
+With --threads one thread of a kernel and more of the same take turns instead,
+each thread on a processor of its own, and without the cost of the call too. As
+between the layers of a model, threads are awake: a turn begins with two calls
+that are not timed. The fastest turns are compared, since whatever else runs
+disturbs several threads more than one. What a cache line takes from one
+processor to the other before and after is printed at the end, see `handover`.
 """
 
 import functools
@@ -17,7 +24,7 @@ import time
 import numpy as np
 from absl import app, flags
 
-from benchmarks.runtime import library, litert_layer
+from benchmarks.runtime import handover, library, litert_layer
 
 SHAPES = flags.DEFINE_list(
     "shapes", ["768x768", "768x3072", "3072x768"], "Inputs x outputs."
@@ -105,6 +112,7 @@ def medians(runs: dict, pick=statistics.median) -> dict[str, float]:
     times = {name: [] for name in runs}
     for _ in range(ROUNDS.value):
         for name, run in runs.items():
+            seconds(run, 2)
             times[name].append(seconds(run, repeats[name]))
     return {name: pick(values) for name, values in times.items()}
 
@@ -158,12 +166,10 @@ def compare(lib, pool, names, empty, shape, num_tokens, sparsity) -> str:
     return f"| {shape} | {num_tokens} | {sparsity:.0%} | " + " | ".join(cells)
 
 
-def compare_threads(lib, pool, names, shape, num_tokens, sparsity) -> str:
-    """A row of the table of one kernel with one thread and with more.
-
-    The fastest turns are compared: whatever else runs disturbs several threads
-    more than one.
-    """
+def compare_threads(
+    lib, pool, names, empty, shape, num_tokens, sparsity
+) -> str:
+    """A row of the table of one kernel with one thread and with more."""
     inputs, outputs = (int(size) for size in shape.split("x"))
     *layer, data = make_layer(
         inputs, outputs, num_tokens, sparsity, PATTERN.value
@@ -185,6 +191,7 @@ def compare_threads(lib, pool, names, shape, num_tokens, sparsity) -> str:
         ):
             raise SystemExit(f"Threads change what {name} gives.")
     times = medians({key: kernel.run for key, kernel in kernels.items()}, min)
+    times = {key: value - empty for key, value in times.items()}
     for kernel in kernels.values():
         kernel.close()
     cells = [
@@ -229,18 +236,19 @@ def pinned_pool(lib, num_threads: int):
     return pool
 
 
-def call_costs(lib) -> dict[str, float]:
+def call_costs(lib, pick=statistics.median) -> dict[str, float]:
     """Seconds of a call that computes next to nothing."""
     *layer, _ = make_layer(16, 16, 1, 0.5, "1x1")
     runs = {
         "LiteRT": litert_layer.LiteRtLayer(*layer, 1).run,
         "kernel": library.KernelLayer(lib, *layer, 1).run,
     }
-    return medians(runs)
+    return medians(runs, pick)
 
 
 def main(argv):
     del argv
+    processors = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
         path = LIBRARY.value or library.build(folder, COMPILER.value)
         lib = library.Library(path)
@@ -257,8 +265,10 @@ def main(argv):
             columns = ["inputs x outputs", "tokens", "zeros"]
         elif THREADS.value:
             heading = f"1 thread, and {THREADS.value} are faster by"
+            before = handover.nanoseconds()
             pool = pinned_pool(lib, THREADS.value)
-            run = functools.partial(compare_threads, lib, pool, names)
+            empty = call_costs(lib, min)["kernel"]
+            run = functools.partial(compare_threads, lib, pool, names, empty)
             columns = ["inputs x outputs", "tokens", "zeros"]
         else:
             heading = f"{NUM_THREADS.value} thread(s)"
@@ -273,6 +283,10 @@ def main(argv):
             for num_tokens in TOKENS.value:
                 for sparsity in SPARSITY.value:
                     print(run(shape, num_tokens, sparsity) + " |", flush=True)
+        if THREADS.value:
+            os.sched_setaffinity(0, processors)
+            after = handover.nanoseconds()
+            print(f"\nA cache line took {before:.0f} ns, then {after:.0f} ns.")
 
 
 if __name__ == "__main__":
