@@ -19,6 +19,14 @@ int CountFours(uint64_t bits) {
   return CountOnes(bits & 0x1111111111111111);
 }
 
+// Of four with three bits or four.
+int CountCrowded(uint64_t bits) {
+  const uint64_t both = bits & bits >> 1;
+  const uint64_t any = bits | bits >> 1;
+  return CountOnes(((both & any >> 2) | (any & both >> 2)) &
+                   0x1111111111111111);
+}
+
 // Of eight.
 int CountEights(uint64_t bits) {
   bits |= bits >> 4;
@@ -38,6 +46,7 @@ void CountBlock(const UnitRows& rows, int first, int begin, int end,
     const uint64_t* mask = rows.mask(n);
     for (int word = begin; word < end; ++word) {
       counts->aligned += CountFours(mask[word]);
+      counts->crowded += CountCrowded(mask[word]);
     }
     for (int i = 0; i < 4; ++i) {
       int found = 0;
@@ -85,6 +94,15 @@ double ConversionCost(const Layer& layer, int tokens) {
   return Panels(tokens) * (layer.inputs + layer.outputs) * 2.7;
 }
 
+// Of the pairs kernels, at `step` cycles for 32 tokens of eight inputs; they
+// cannot take more than 2:4.
+double PairsCost(const Layer& layer, const WeightCounts& counts, int tokens,
+                 double step) {
+  if (counts.crowded > 0) return HUGE_VAL;
+  const double steps = CeilDiv(layer.inputs, 8) * (layer.outputs + 6.0);
+  return Panels(tokens) * (steps * 2 * step + layer.outputs * 40.0);
+}
+
 }  // namespace
 
 double DenseScalarCost(const Layer& layer, const WeightCounts&, int tokens) {
@@ -98,12 +116,22 @@ double SparseScalarCost(const Layer& layer, const WeightCounts& counts,
 
 double InterleavedAvx2Cost(const Layer& layer, const WeightCounts& counts,
                            int tokens) {
-  return Panels(tokens) * (counts.quads[0] * 30 + layer.outputs * 40.0);
+  return Panels(tokens) * (counts.quads[0] * 20 + layer.outputs * 40.0);
 }
 
 double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
                               int tokens) {
-  return Panels(tokens) * (counts.quads[0] * 14 + layer.outputs * 40.0);
+  return Panels(tokens) * (counts.quads[0] * 8.5 + layer.outputs * 40.0);
+}
+
+double PairsAvx2Cost(const Layer& layer, const WeightCounts& counts,
+                     int tokens) {
+  return PairsCost(layer, counts, tokens, 6);
+}
+
+double PairsAvxVnniCost(const Layer& layer, const WeightCounts& counts,
+                        int tokens) {
+  return PairsCost(layer, counts, tokens, 3);
 }
 
 template <int rows>
@@ -177,6 +205,7 @@ TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts) {
     counts->tiles += unit.tiles;
     counts->wide_tiles += unit.wide_tiles;
     counts->aligned += unit.aligned;
+    counts->crowded += unit.crowded;
   }
   units.Free();
   return status;

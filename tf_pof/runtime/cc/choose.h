@@ -14,6 +14,7 @@ struct WeightCounts {
   double tiles;       // 16 x 4, with a nonzero
   double wide_tiles;  // 16 x 8
   double aligned;     // 1 x 4
+  double crowded;     // of those, with more nonzeros than 2:4 has
 };
 TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts);
 
@@ -32,6 +33,10 @@ double InterleavedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                              int tokens);
 double AlignedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens);
+double PairsAvx2Cost(const Layer& layer, const WeightCounts& counts,
+                     int tokens);
+double PairsAvxVnniCost(const Layer& layer, const WeightCounts& counts,
+                        int tokens);
 // choose_arm.cc: from models of Arm's processors. `quad` is the cycles that a
 // quad of all outputs of a block takes.
 template <int rows, int quad>

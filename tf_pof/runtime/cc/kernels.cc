@@ -7,6 +7,7 @@
 #include "tiles.h"
 #if defined(__x86_64__)
 #include "kernels_x86.h"
+#include "pairs.h"
 #include "windows.h"
 #elif defined(__aarch64__)
 #include "kernels_arm.h"
@@ -26,6 +27,14 @@ TfPofStatus PackTilesOf(const Layer& layer, void** packed) {
   return PackTiles(layer, inputs, kPanelFlip, pairs, packed);
 }
 
+#if defined(__x86_64__)
+// The pairs of a tile's inputs are half of an L1 cache of 48 KB.
+template <int weight_bytes>
+TfPofStatus PackPairsOf(const Layer& layer, void** packed) {
+  return PackPairs(layer, weight_bytes, 256 / weight_bytes, kPanelFlip, packed);
+}
+#endif
+
 }  // namespace
 
 const Kernel kKernels[] = {
@@ -37,10 +46,15 @@ const Kernel kKernels[] = {
     {"1x1_interleave_avx2", Isa::kAvx2, kTfPofPanels, PackInterleavedBlocks<1>,
      FreeInterleaved, InterleavedBytes, InterleavedScratch, RunInterleavedAvx2,
      InterleavedAvx2Cost, ListInterleaved},
+    {"2:4_pairs_avx2", Isa::kAvx2, kTfPofPanels, PackPairsOf<2>, FreePairs,
+     PairsBytes, PairsScratch, RunPairsAvx2, PairsAvx2Cost, ListPairs},
     {"1x1_interleave_avxvnni", Isa::kAvxVnni, kTfPofPanels,
      PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvxVnni, InterleavedAvxVnniCost,
      ListInterleaved},
+    {"2:4_pairs_avxvnni", Isa::kAvxVnni, kTfPofPanels, PackPairsOf<1>,
+     FreePairs, PairsBytes, PairsScratch, RunPairsAvxVnni, PairsAvxVnniCost,
+     ListPairs},
     {"1x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
      PackInterleavedBlocks<1>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<1>,

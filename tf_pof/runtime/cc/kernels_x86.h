@@ -17,6 +17,12 @@ void RunInterleavedAvx2(const void* packed, const Epilogue& epilogue,
 void RunInterleavedAvxVnni(const void* packed, const Epilogue& epilogue,
                            const Task& task);
 
+// pairs_avx2.cc; packed weights of PackPairs, of 2 bytes and of 1.
+void RunPairsAvx2(const void* packed, const Epilogue& epilogue,
+                  const Task& task);
+void RunPairsAvxVnni(const void* packed, const Epilogue& epilogue,
+                     const Task& task);
+
 // windows_avx512.cc; packed weights of PackWindows.
 size_t WindowsAvx512Scratch(const void* packed);
 void RunWindowsAvx512(const void* packed, const Epilogue& epilogue,

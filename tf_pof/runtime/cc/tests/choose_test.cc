@@ -48,12 +48,31 @@ void TestCounts() {
   CHECK(counts.wide_tiles == 4, "%g", counts.wide_tiles);
   // Output 0 has four of those, output 1 one, and the corner.
   CHECK(counts.aligned == 6, "%g", counts.aligned);
+  CHECK(counts.crowded == 0, "%g", counts.crowded);
+  // Three of a group in every way, and four; two and two of neighbours.
+  memset(weights, 0, kInputs * kOutputs);
+  for (int k : {0, 1, 2, 8, 9, 11, 60, 62, 63, 65, 66, 67, 96, 97, 98, 99, 102,
+                103, 104, 105}) {
+    weights[3 * kInputs + k] = 1;
+  }
+  memset(weights + kInputs * kOutputs - 3, 1, 3);
+  CHECK(tf_pof::CountWeights(layer, &counts) == kTfPofOk, "counts");
+  CHECK(counts.crowded == 6, "%g", counts.crowded);
   free(weights);
+}
+
+constexpr int kSize = 768;
+
+const char* ChosenFor(const int8_t* weights, int tokens, Isa isa) {
+  const tf_pof::Kernel* kernel;
+  CHECK(tf_pof::ChooseKernel(LayerOf(kSize, kSize, weights), tokens, isa,
+                             &kernel) == kTfPofOk,
+        "choice");
+  return kernel->name;
 }
 
 // The kernel for 768 x 768 weights kept whole in blocks of rows x columns.
 const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
-  constexpr int kSize = 768;
   static int8_t weights[kSize * kSize];
   Random random = {1};
   for (int n = 0; n < kSize; n += rows) {
@@ -64,11 +83,7 @@ const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
       }
     }
   }
-  const tf_pof::Kernel* kernel;
-  CHECK(tf_pof::ChooseKernel(LayerOf(kSize, kSize, weights), tokens, isa,
-                             &kernel) == kTfPofOk,
-        "choice");
-  return kernel->name;
+  return ChosenFor(weights, tokens, isa);
 }
 
 // How full the steps of the windows kernel get, which its estimate relies on.
@@ -135,6 +150,33 @@ void TestChoiceOnX86() {
   TestChoices(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
+// Two of each four weights, but for one group of three.
+void TestChoiceOfTwoOfFour() {
+  if (!tf_pof::Supported(Isa::kAvxVnni)) return;
+  static int8_t weights[kSize * kSize];
+  Random random = {1};
+  for (int i = 0; i < kSize * kSize; i += 4) {
+    const int first = random.Between(0, 3);
+    weights[i + first] = 1;
+    weights[i + (first + random.Between(1, 3)) % 4] = 1;
+  }
+  for (int crowded : {0, 1}) {
+    const Choice cases[] = {
+        {crowded ? "1x1_interleave_avx2" : "2:4_pairs_avx2", 1, 4, 0.5, 128,
+         Isa::kAvx2},
+        {crowded ? "1x1_interleave_avxvnni" : "2:4_pairs_avxvnni", 1, 4, 0.5,
+         128, Isa::kAvxVnni},
+        {"dense_scalar", 1, 4, 0.5, 1, Isa::kAvx2},
+    };
+    for (const Choice& c : cases) {
+      const char* chosen = ChosenFor(weights, c.tokens, c.isa);
+      CHECK(strcmp(chosen, c.kernel) == 0, "%s instead of %s", chosen,
+            c.kernel);
+    }
+    memset(weights + 4 * 100, 1, 3);
+  }
+}
+
 // What a quad and a tile cost is in benchmarks/results/arm.md.
 void TestChoiceOnArm() {
   const Choice neon[] = {
@@ -175,6 +217,7 @@ int main() {
   TestCounts();
   TestFill();
   TestChoiceOnX86();
+  TestChoiceOfTwoOfFour();
   TestChoiceOnArm();
   return 0;
 }

@@ -71,6 +71,26 @@ void TestIsa() {
   FreeData(&d);
 }
 
+// Three weights of one group are too many for a kernel of 2:4, wherever they
+// are, and leave it out of the choice.
+void TestCrowdedGroups() {
+  constexpr int kInputs = 131, kOutputs = 263;
+  const int places[][2] = {{0, 0}, {5, 60}, {255, 124}, {262, 128}};
+  for (const auto& place : places) {
+    Data d = MakeData({kInputs, kOutputs, 3, 1.0, kTwoOfFour, 5, 0, true});
+    memset(d.weights + place[0] * kInputs + place[1], -1, 3);
+    SetSums(&d);
+    for (int i = 0; i <= TfPofKernelCount(); ++i) {
+      const char* kernel = TfPofKernelName(i);
+      CHECK(kernel == nullptr || Takes(d, kernel) == (kernel[1] != ':'), "%s",
+            kernel);
+      TestKind(d, kKinds[3], kernel, nullptr);
+      TestKind(d, kKinds[3], kernel, nullptr, true);
+    }
+    FreeData(&d);
+  }
+}
+
 void TestInvalidArguments() {
   const int8_t weight = 1;
   const float scale = 1.0f;
@@ -123,6 +143,7 @@ void TestInvalidArguments() {
 int main() {
   TestRowSource();
   TestIsa();
+  TestCrowdedGroups();
   TestInvalidArguments();
   return 0;
 }

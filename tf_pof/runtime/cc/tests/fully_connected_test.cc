@@ -55,6 +55,25 @@ void TestWeights() {
   }
 }
 
+// Groups with no, one and two weights; inputs and outputs that are not whole
+// groups and couples; one tile of the inputs and several.
+void TestTwoOfFour() {
+  const int shapes[][2] = {{1, 1},   {2, 3},    {30, 2},   {31, 9},
+                           {33, 37}, {128, 40}, {129, 41}, {257, 300},
+                           {700, 5}, {1029, 67}};
+  for (const auto& shape : shapes) {
+    for (double density : {0.0, 0.5, 1.0}) {
+      for (int tokens : {1, 31, 33, 70}) {
+        TestCase({shape[0], shape[1], tokens, density, kTwoOfFour, 11, 0, true},
+                 kKinds, 1, 1);
+      }
+    }
+    TestCase({shape[0], shape[1], 65, 0.9, kTwoOfFour, -128, 1, false}, kKinds,
+             kAllKinds, 1);
+  }
+  TestCase({300, 520, 150, 0.9, kTwoOfFour, 3, 0, true}, kKinds, kAllKinds, 3);
+}
+
 void TestThreads() {
   for (int threads : {2, 3, 5}) {
     for (int tokens : {1, 17, 64, 150}) {
@@ -74,7 +93,8 @@ void TestTogether(const char* const kernels[3], int inputs, int tokens,
   TfPofFullyConnected* layers[3];
   void* results[3];
   for (int i = 0; i < 3; ++i) {
-    data[i] = MakeData({inputs, outputs[i], tokens, 0.2, kRandom, 4, 0, true});
+    data[i] =
+        MakeData({inputs, outputs[i], tokens, 0.4, kTwoOfFour, 4, 0, true});
     memcpy(data[i].input, data[0].input, inputs * tokens);
     SetSums(&data[i]);
     const TfPofFullyConnectedParams params = ParamsOf(data[i], kind);
@@ -155,23 +175,26 @@ void TestLargeValuesSaturate() {
 // get as large as they can: without a weight of -128, which may take another
 // way, and with it.
 void TestExtremes() {
-  for (int lowest : {-127, -128}) {
-    for (int tokens : {1, 2, 7, 64}) {
-      Data d = MakeData({197, 35, tokens, 1.0, kRandom, 3, 0, true});
-      Random random = {static_cast<uint64_t>(tokens)};
-      for (int i = 0; i < 197 * 35; ++i) {
-        const bool low = random.Bits() & 1;
-        d.weights[i] = static_cast<int8_t>(low ? lowest : 127);
+  for (Pattern pattern : {kRandom, kTwoOfFour}) {
+    for (int lowest : {-127, -128}) {
+      for (int tokens : {1, 2, 7, 64}) {
+        Data d = MakeData({197, 35, tokens, 1.0, pattern, 3, 0, true});
+        Random random = {static_cast<uint64_t>(tokens)};
+        for (int i = 0; i < 197 * 35; ++i) {
+          if (pattern == kTwoOfFour && d.weights[i] == 0) continue;
+          const bool low = random.Bits() & 1;
+          d.weights[i] = static_cast<int8_t>(low ? lowest : 127);
+        }
+        for (int i = 0; i < 197 * tokens; ++i) {
+          const bool low = random.Bits() & 3;
+          d.input[i] = static_cast<int8_t>(low ? -128 : 127);
+        }
+        SetSums(&d);
+        for (int i = 0; i < TfPofKernelCount(); ++i) {
+          TestKind(d, kKinds[0], TfPofKernelName(i), nullptr);
+        }
+        FreeData(&d);
       }
-      for (int i = 0; i < 197 * tokens; ++i) {
-        const bool low = random.Bits() & 3;
-        d.input[i] = static_cast<int8_t>(low ? -128 : 127);
-      }
-      SetSums(&d);
-      for (int i = 0; i < TfPofKernelCount(); ++i) {
-        TestKind(d, kKinds[0], TfPofKernelName(i), nullptr);
-      }
-      FreeData(&d);
     }
   }
 }
@@ -201,6 +224,7 @@ int main() {
   TestAllTokenCounts();
   TestShapes();
   TestWeights();
+  TestTwoOfFour();
   TestThreads();
   TestLayersOfOneInput();
   TestLargeValuesSaturate();
