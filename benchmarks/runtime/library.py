@@ -147,6 +147,11 @@ class KernelLayer:
     def bytes(self) -> int:
         return self._functions.TfPofFullyConnectedBytes(self._layer)
 
+    @property
+    def call(self) -> tuple:
+        """The C function of `run` and its arguments."""
+        return self._functions.TfPofFullyConnectedRun, self._arguments
+
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """[tokens, inputs] int8 to [tokens, outputs] int8."""
         (_, num_inputs), shape = self._shapes

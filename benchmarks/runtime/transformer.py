@@ -19,14 +19,21 @@ from absl import app, flags
 from ai_edge_litert import interpreter
 from ai_edge_litert import schema_py_generated as schema
 
-from benchmarks.runtime import library
+from benchmarks.runtime import library, turns
 
 SEQUENCE = flags.DEFINE_multi_integer("sequence", [128], "Tokens.")
 HEADS = flags.DEFINE_integer("heads", 12, "Attention heads.")
 HEAD_SIZE = flags.DEFINE_integer("head_size", 64, "Channels of a head.")
 ROUNDS = flags.DEFINE_integer("rounds", 25, "Times that engines take turns.")
 
+BESIDE_COMPILER = flags.DEFINE_string(
+    "beside_compiler",
+    "",
+    "A C++ compiler, to be compared to the default one instead of LiteRT.",
+)
+
 _OPS = schema.BuiltinOperator
+_POINTER = ctypes.c_void_p
 # Scale and zero point.
 _INPUT, _CONTEXT, _NORM = (0.02, 3), (0.01, -5), (0.03, 4)
 
@@ -198,13 +205,26 @@ def medians(*runs) -> list[float]:
     return [statistics.median(mine) for mine in times]
 
 
-def compare(name: str, loaded, data: list[np.ndarray], run, output) -> str:
-    """A line of the table; `run` writes int8 rows to `output`."""
-    litert, inputs, outputs = loaded
+def compare(
+    libs, loop, name: str, loaded, data, function: str, arguments, output
+) -> str:
+    """A line of the table; `function` writes int8 rows to `output`."""
+    calls = [getattr(lib.functions, function) for lib in libs]
+    if len(libs) == 2:
+        calls[1](*arguments)
+        other = output.copy()
+        calls[0](*arguments)
+        if not np.array_equal(output, other):
+            raise SystemExit(f"Compilers change what {function} gives.")
+        runs = [loop(call, arguments) for call in calls]
+        return f"| {name} | {turns.cell([turns.compare(*runs)])} |"
+    litert, inputs, outputs = loaded()
     for tensor, value in zip(inputs, data, strict=True):
         litert.set_tensor(tensor, value)
     # Without the wrapper's checks, which take long.
-    theirs, ours = medians(litert._interpreter.Invoke, run)
+    theirs, ours = medians(
+        litert._interpreter.Invoke, lambda: calls[0](*arguments)
+    )
     expected = litert.get_tensor(outputs[-1]).astype(int)
     steps = np.abs(expected - output).max()
     return (
@@ -217,7 +237,7 @@ def _pointers(*arrays: np.ndarray) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(array.ctypes.data) for array in arrays]
 
 
-def time_attention(functions, tokens: int, rng) -> str:
+def time_attention(libs, loop, tokens: int, rng) -> str:
     heads, size = HEADS.value, HEAD_SIZE.value
     rows = list(
         rng.integers(-128, 128, (3, tokens, heads * size), dtype=np.int8)
@@ -225,23 +245,26 @@ def time_attention(functions, tokens: int, rng) -> str:
     params = _Attention(
         heads, size, _INPUT, _INPUT, _INPUT, _CONTEXT, size**-0.5
     )
-    bytes_needed = functions.TfPofAttentionWorkspace(
+    bytes_needed = libs[0].functions.TfPofAttentionWorkspace(
         ctypes.byref(params), tokens, 1
     )
     mask, workspace = np.zeros(tokens, "f4"), np.empty(bytes_needed, np.int8)
     output = np.empty_like(rows[0])
-    arguments = [ctypes.byref(params), 1, tokens]
+    arguments = [_POINTER(ctypes.addressof(params)), 1, tokens]
     arguments += _pointers(*rows, mask, output, workspace) + [None]
     return compare(
+        libs,
+        loop,
         f"attention, {tokens} tokens",
-        attention_graph(tokens, heads, size),
+        lambda: attention_graph(tokens, heads, size),
         rows,
-        lambda: functions.TfPofAttentionRun(*arguments),
+        "TfPofAttentionRun",
+        arguments,
         output,
     )
 
 
-def time_layer_norm(functions, tokens: int, rng) -> str:
+def time_layer_norm(libs, loop, tokens: int, rng) -> str:
     channels = HEADS.value * HEAD_SIZE.value
     gamma, beta = rng.uniform(0.5, 2, (2, channels)).astype("f4")
     residual = rng.normal(0, 1, (tokens, channels)).astype("f4")
@@ -250,13 +273,17 @@ def time_layer_norm(functions, tokens: int, rng) -> str:
         channels, *_pointers(gamma, beta), 1e-12, _INPUT, None, _NORM
     )
     floats, output = np.empty_like(residual), np.empty_like(x)
-    arguments = [ctypes.byref(params), tokens, *_pointers(residual, x), None]
+    arguments = [_POINTER(ctypes.addressof(params)), tokens]
+    arguments += _pointers(residual, x) + [None]
     arguments += _pointers(floats, output) + [None]
     return compare(
+        libs,
+        loop,
         f"layer norm, {tokens} tokens",
-        layer_norm_graph(tokens, gamma, beta),
+        lambda: layer_norm_graph(tokens, gamma, beta),
         [residual, x],
-        lambda: functions.TfPofLayerNormRun(*arguments),
+        "TfPofLayerNormRun",
+        arguments,
         output,
     )
 
@@ -265,12 +292,21 @@ def main(argv):
     del argv
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        functions = library.Library(library.build(folder)).functions
-        functions.TfPofAttentionWorkspace.restype = ctypes.c_size_t
-        print(f"{'':24s} {'LiteRT us':>10s} {'here us':>10s}    ratio  steps")
+        libs = [library.Library(library.build(folder))]
+        loop = None
+        if BESIDE_COMPILER.value:
+            other = library.build(f"{folder}/beside", BESIDE_COMPILER.value)
+            libs.append(library.Library(other))
+            loop = turns.loop(folder)
+            print(f"| | us, and the time of {BESIDE_COMPILER.value} |")
+            print("|---|---|")
+        else:
+            print(f"{'':24s} {'LiteRT us':>10s}    here us    ratio  steps")
+        for lib in libs:
+            lib.functions.TfPofAttentionWorkspace.restype = ctypes.c_size_t
         for tokens in SEQUENCE.value:
             for measure in (time_attention, time_layer_norm):
-                print(measure(functions, tokens, rng), flush=True)
+                print(measure(libs, loop, tokens, rng), flush=True)
 
 
 if __name__ == "__main__":
