@@ -67,7 +67,8 @@ def test_why_there_is_no_library_is_told(folder):
     with pytest.raises(FileNotFoundError) as error:
         runtime.delegate()
     assert "never built" in one_sentence(error)
-    (folder / installed.REASON).write_text("it needs CMake (apt install cmake)\n")
+    reason = "it needs CMake (apt install cmake)\n"
+    (folder / installed.REASON).write_text(reason)
     with pytest.raises(FileNotFoundError) as error:
         runtime.Interpreter(b"")
     assert "(it needs CMake (apt install cmake))" in one_sentence(error)
