@@ -114,15 +114,27 @@ double SparseScalarCost(const Layer& layer, const WeightCounts& counts,
   return Panels(tokens) * (counts.nonzeros * 40 + layer.outputs * 200.0);
 }
 
+template <int rows>
 double InterleavedAvx2Cost(const Layer& layer, const WeightCounts& counts,
                            int tokens) {
-  return Panels(tokens) * (counts.quads[0] * 20 + layer.outputs * 40.0);
+  return Panels(tokens) * (counts.quads[rows / 2] * (rows == 1 ? 20 : 47) +
+                           layer.outputs * 40.0);
 }
 
+template double InterleavedAvx2Cost<1>(const Layer&, const WeightCounts&, int);
+template double InterleavedAvx2Cost<4>(const Layer&, const WeightCounts&, int);
+
+template <int rows>
 double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
                               int tokens) {
-  return Panels(tokens) * (counts.quads[0] * 8.5 + layer.outputs * 40.0);
+  return Panels(tokens) * (counts.quads[rows / 2] * (rows == 1 ? 8.5 : 20) +
+                           layer.outputs * 40.0);
 }
+
+template double InterleavedAvxVnniCost<1>(const Layer&, const WeightCounts&,
+                                          int);
+template double InterleavedAvxVnniCost<4>(const Layer&, const WeightCounts&,
+                                          int);
 
 double PairsAvx2Cost(const Layer& layer, const WeightCounts& counts,
                      int tokens) {

@@ -24,8 +24,10 @@ double DenseScalarCost(const Layer& layer, const WeightCounts& counts,
                        int tokens);
 double SparseScalarCost(const Layer& layer, const WeightCounts& counts,
                         int tokens);
+template <int rows>
 double InterleavedAvx2Cost(const Layer& layer, const WeightCounts& counts,
                            int tokens);
+template <int rows>
 double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
                               int tokens);
 template <int rows>

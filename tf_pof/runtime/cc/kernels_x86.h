@@ -11,7 +11,7 @@ namespace tf_pof {
 void RunInterleavedAvx512(const void* packed, const Epilogue& epilogue,
                           const Task& task);
 
-// interleave_avx2.cc; of PackInterleaved with one row.
+// interleave_avx2.cc; of PackInterleaved with one row or four, one column.
 void RunInterleavedAvx2(const void* packed, const Epilogue& epilogue,
                         const Task& task);
 void RunInterleavedAvxVnni(const void* packed, const Epilogue& epilogue,

@@ -144,7 +144,10 @@ void TestChoiceOnX86() {
       {"2x1_interleave_avx512vnni", 2, 1, 0.1, 128},
       {"1x4_interleave_avx512vnni", 1, 4, 0.1, 128},
       {"1x1_windows_avx512vbmi", 1, 4, 0.2, 128},
-      {"1x1_interleave_avx2", 4, 1, 0.1, 128, Isa::kAvx2},
+      {"1x1_interleave_avx2", 1, 1, 0.1, 128, Isa::kAvx2},
+      {"4x1_interleave_avx2", 4, 1, 0.1, 128, Isa::kAvx2},
+      {"1x1_interleave_avxvnni", 2, 1, 0.1, 128, Isa::kAvxVnni},
+      {"4x1_interleave_avxvnni", 4, 1, 0.1, 128, Isa::kAvxVnni},
       {"1x1_scalar", 1, 1, 0.1, 128, Isa::kAny},
   };
   TestChoices(cases, sizeof(cases) / sizeof(cases[0]));
