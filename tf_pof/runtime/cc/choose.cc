@@ -80,6 +80,9 @@ TfPofStatus CountUnit(void* context, const UnitRows& rows) {
 
 double Panels(int tokens) { return CeilDiv(tokens, kPanelTokens); }
 
+// Of 32 tokens, which the 256-bit kernels on panels compute.
+double HalfPanels(int tokens) { return CeilDiv(tokens, 32) / 2.0; }
+
 // Tokens that a rows kernel computes in vain are cheaper than real ones only
 // down to a point: its vectors have 16, 8, 4, 2 or 1.
 double RowsTokens(int tokens) {
@@ -100,7 +103,7 @@ double PairsCost(const Layer& layer, const WeightCounts& counts, int tokens,
                  double step) {
   if (counts.crowded > 0) return HUGE_VAL;
   const double steps = CeilDiv(layer.inputs, 8) * (layer.outputs + 6.0);
-  return Panels(tokens) * (steps * 2 * step + layer.outputs * 40.0);
+  return HalfPanels(tokens) * (steps * 2 * step + layer.outputs * 40.0);
 }
 
 }  // namespace
@@ -111,14 +114,15 @@ double DenseScalarCost(const Layer& layer, const WeightCounts&, int tokens) {
 
 double SparseScalarCost(const Layer& layer, const WeightCounts& counts,
                         int tokens) {
-  return Panels(tokens) * (counts.nonzeros * 40 + layer.outputs * 200.0);
+  return counts.nonzeros * Max(0.6 * tokens, 2.0) +
+         layer.outputs * 3.0 * tokens;
 }
 
 template <int rows>
 double InterleavedAvx2Cost(const Layer& layer, const WeightCounts& counts,
                            int tokens) {
-  return Panels(tokens) * (counts.quads[rows / 2] * (rows == 1 ? 20 : 47) +
-                           layer.outputs * 40.0);
+  return HalfPanels(tokens) * (counts.quads[rows / 2] * (rows == 1 ? 20 : 47) +
+                               layer.outputs * 40.0);
 }
 
 template double InterleavedAvx2Cost<1>(const Layer&, const WeightCounts&, int);
@@ -127,8 +131,8 @@ template double InterleavedAvx2Cost<4>(const Layer&, const WeightCounts&, int);
 template <int rows>
 double InterleavedAvxVnniCost(const Layer& layer, const WeightCounts& counts,
                               int tokens) {
-  return Panels(tokens) * (counts.quads[rows / 2] * (rows == 1 ? 8.5 : 20) +
-                           layer.outputs * 40.0);
+  return HalfPanels(tokens) * (counts.quads[rows / 2] * (rows == 1 ? 8.5 : 20) +
+                               layer.outputs * 40.0);
 }
 
 template double InterleavedAvxVnniCost<1>(const Layer&, const WeightCounts&,

@@ -22,7 +22,9 @@ double TilesCost(const Layer& layer, double tiles, double tile, int computed) {
 template <int rows, int quad>
 double InterleavedNeonCost(const Layer& layer, const WeightCounts& counts,
                            int tokens) {
-  return CeilDiv(tokens, kPanelTokens) *
+  // Tokens that it computes at a time.
+  constexpr int kTokens = rows == 1 ? 32 : 16;
+  return CeilDiv(tokens, kTokens) * kTokens / 64.0 *
              (counts.quads[rows / 2] * quad + layer.outputs * 60.0) +
          ConversionCost(layer, tokens);
 }

@@ -275,7 +275,7 @@ __attribute__((noinline)) void RunBlocks(Part p, Epilogue epilogue) {
 template <typename Isa>
 void Run(const void* packed, const Epilogue& epilogue, const Task& task) {
   const auto& p = *static_cast<const Interleaved*>(packed);
-  for (int half = 0; half < 2; ++half) {
+  for (int half = 0; half * kTokens < task.tokens; ++half) {
     for (int tile = 0; tile < p.tiles; ++tile) {
       const uint8_t* panel =
           static_cast<const uint8_t*>(task.input) + half * kTokens +

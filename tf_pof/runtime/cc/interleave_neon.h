@@ -142,7 +142,7 @@ void RunInterleaved(const void* packed, const Epilogue& epilogue,
                     const Task& task) {
   const auto& p = *static_cast<const Interleaved*>(packed);
   const int tokens = p.rows == 1 ? 32 : 16;
-  for (int token = 0; token < kPanelTokens; token += tokens) {
+  for (int token = 0; token < task.tokens; token += tokens) {
     for (int tile = 0; tile < p.tiles; ++tile) {
       const int8_t* panel =
           static_cast<const int8_t*>(task.input) + token +

@@ -59,7 +59,7 @@ struct Epilogue {
 
 struct Task {
   const void* input;  // rows: int8 [tokens, inputs]; panel: [inputs, 64]
-  int tokens;         // rows: 1 to 16; panel: 64, whatever is used of it
+  int tokens;         // rows: 1 to 16; panel: 1 to 64, others may be computed
   int unit_begin;
   int unit_end;
   // Where output unit_begin * kUnit of the first token goes. Rows: [tokens,

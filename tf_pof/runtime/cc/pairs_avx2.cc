@@ -212,7 +212,7 @@ template <typename Isa>
 void Run(const void* packed, const Epilogue& epilogue, const Task& task) {
   const auto& p = *static_cast<const Pairs*>(packed);
   const size_t table_bytes = PairTableBytes(p);
-  for (int half = 0; half < 2; ++half) {
+  for (int half = 0; half * kTokens < task.tokens; ++half) {
     for (int tile = 0; tile < p.tiles; ++tile) {
       const int first = tile * p.tile_blocks * kBlockInputs;
       const int blocks = p.TileBlocks(tile);

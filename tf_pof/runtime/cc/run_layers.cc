@@ -147,7 +147,7 @@ void RunUnits(const Run& run, int index, int first, int unit_begin,
     task.stride = end - begin;
   }
   if (layer.kernel->layout == kTfPofPanels) {
-    task.tokens = kPanelTokens;
+    task.tokens = tokens;
     layer.kernel->run(layer.packed, epilogue, task);
   } else {
     const Task block = task;

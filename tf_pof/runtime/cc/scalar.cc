@@ -210,19 +210,19 @@ void RunSparseScalar(const void* packed, const Epilogue& epilogue,
       const int16_t w = sparse.weights.data[i];
       const uint8_t* x =
           panel + static_cast<size_t>(sparse.inputs_of.data[i]) * kPanelTokens;
-      for (int t = 0; t < kPanelTokens; ++t) {
+      for (int t = 0; t < task.tokens; ++t) {
         const int value = kPanelFlip ? x[t] : static_cast<int8_t>(x[t]);
         sums[t] += static_cast<uint32_t>(static_cast<int32_t>(w * value));
       }
     }
     const size_t row = static_cast<size_t>(n - first) * kPanelTokens;
-    for (int t = 0; t < kPanelTokens; ++t) {
+    for (int t = 0; t < task.tokens; ++t) {
       StoreOne(static_cast<int32_t>(sums[t]), epilogue, n, task.output,
                row + t);
     }
     if (epilogue.type == kTfPofInt8) {
       auto* bytes = static_cast<uint8_t*>(task.output) + row;
-      for (int t = 0; t < kPanelTokens; ++t) bytes[t] ^= kPanelFlip;
+      for (int t = 0; t < task.tokens; ++t) bytes[t] ^= kPanelFlip;
     }
   }
 }
