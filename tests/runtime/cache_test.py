@@ -118,3 +118,13 @@ def test_options_of_python_reach_the_delegate(tmp_path, capfd):
         runtime.delegate(min_sparsity=2)
     with pytest.raises(ValueError, match="cache_dir must be a path of at most"):
         runtime.delegate(cache_dir="x" * 2000)
+    with pytest.raises(ValueError, match='verbose must be 0 or 1, not "yes"'):
+        runtime.delegate(verbose="yes")
+
+
+def test_a_folder_without_a_name_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    load = [sys.executable, "-c", LOAD, "model.tflite"]
+    (tmp_path / "model.tflite").write_bytes(sparse("classifier"))
+    subprocess.run([*load, ""], check=True, timeout=300)
+    assert len(list(tmp_path.iterdir())) == 1

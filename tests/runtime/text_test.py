@@ -200,3 +200,31 @@ def test_other_files_are_refused(sst2, span, write, tmp_path):
     path = write(made.contents, made.model, [8, 12], vocab=None)
     with pytest.raises(ValueError, match="no vocabulary: .*--vocab"):
         runtime.TextClassifier(path)
+
+
+def test_what_is_no_text_is_refused(sst2, span):
+    classifier = runtime.TextClassifier(sst2, dry_run=True)
+    for texts in (b"x", None, 3, [b"x"], ["x", None], [["x"]]):
+        with pytest.raises(TypeError, match="texts must be a list of strings"):
+            classifier(texts)
+    # Letters would be pairs of their own.
+    with pytest.raises(TypeError, match="pairs must be a list .* not str"):
+        classifier(["x", "y"], "cd")
+    with pytest.raises(TypeError, match="pairs must be one string.* not list"):
+        classifier("x", ["c"])
+    answerer = runtime.QuestionAnswerer(span, dry_run=True)
+    with pytest.raises(TypeError, match="contexts must be a list .* not str"):
+        answerer(["o"], "x")
+    with pytest.raises(TypeError, match="contexts must be one string"):
+        answerer("o", [CONTEXT])
+    with pytest.raises(TypeError, match="questions must be .* not bytes"):
+        answerer(b"o", CONTEXT)
+
+
+def test_wrong_options_are_refused(sst2):
+    for size in (0, -1, "3", None):
+        with pytest.raises(ValueError, match="batch_size must be an integer"):
+            runtime.TextClassifier(sst2, batch_size=size)
+    for make in (runtime.TextClassifier, runtime.Interpreter):
+        with pytest.raises(TypeError, match="take num_threads, not threads"):
+            make(sst2, threads=2)

@@ -22,6 +22,7 @@ class Interpreter(litert.Interpreter):
     Raises:
         FileNotFoundError: if there is no such file, or no delegate.
         ValueError: if the file cannot be loaded, or an option is wrong.
+        TypeError: if there is no such option.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Interpreter(litert.Interpreter):
             source = {"model_path": name}
             if not os.path.isfile(name):
                 raise FileNotFoundError(f"There is no file {name}.")
-        delegate = library.delegate(threads=num_threads, **options)
+        delegate = library.for_interpreter(num_threads, options)
         try:
             super().__init__(
                 **source,

@@ -1,6 +1,8 @@
 """Finds the delegate's library and makes delegates of it."""
 
+from collections.abc import Mapping
 import os
+from typing import Any
 
 from ai_edge_litert import interpreter as litert
 
@@ -38,6 +40,22 @@ def library_path() -> str:
     )
 
 
+def for_interpreter(
+    num_threads: int, options: Mapping[str, Any]
+) -> litert.Delegate:
+    """A delegate with an interpreter's threads and other options.
+
+    Raises:
+        TypeError: if threads are among the options too.
+        FileNotFoundError, ValueError: see `delegate`.
+    """
+    if "threads" in options:
+        raise TypeError(
+            "Interpreters and text models take num_threads, not threads."
+        )
+    return delegate(num_threads, **options)
+
+
 def delegate(
     threads: int = 1,
     isa: str | None = None,
@@ -71,7 +89,7 @@ def delegate(
         cache_dir: folder that packed weights are kept in, so that models load
             faster the next time and processes share them. It is made if it is
             not there, may be emptied at any time, and is nobody else's to
-            write.
+            write. "" is none.
 
     Raises:
         FileNotFoundError: if the library is not there, see `library_path`.
@@ -80,18 +98,24 @@ def delegate(
     options = {
         "threads": threads,
         "isa": isa,
-        "verbose": int(verbose),
-        "dry_run": int(dry_run),
+        "verbose": verbose,
+        "dry_run": dry_run,
         "tokens": tokens,
-        "profile": int(profile),
+        "profile": profile,
         "min_sparsity": min_sparsity,
     }
-    if cache_dir is not None:
-        options["cache_dir"] = os.path.abspath(os.path.expanduser(cache_dir))
+    if cache_dir:
+        folder = os.path.expanduser(os.fsdecode(cache_dir))
+        options["cache_dir"] = os.path.abspath(folder)
     path = library_path()
     try:
         return litert.load_delegate(
-            path, {k: v for k, v in options.items() if v is not None}
+            path,
+            {
+                key: int(value) if isinstance(value, bool) else value
+                for key, value in options.items()
+                if value is not None
+            },
         )
     except (ValueError, OSError, AttributeError) as error:
         # The first line of LiteRT's own says no more than this.

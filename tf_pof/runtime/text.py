@@ -3,7 +3,7 @@
 A model's interpreter computes one call at a time: threads need a model each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import os
 import tempfile
@@ -40,7 +40,8 @@ class _TextModel:
 
     Raises:
         FileNotFoundError: if there is no such file, or no delegate.
-        ValueError: if it is corrupt, has another head or no vocabulary.
+        ValueError: if it is corrupt, has another head or no vocabulary, or an
+            option is wrong.
     """
 
     head: str
@@ -53,7 +54,11 @@ class _TextModel:
         **options: Any,
     ):
         name = os.fspath(path)
-        delegate = library.delegate(threads=num_threads, **options)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                f"batch_size must be an integer from 1, not {batch_size!r}."
+            )
+        delegate = library.for_interpreter(num_threads, options)
         with tempfile.TemporaryDirectory(prefix="tf_pof_") as folder:
             self._model = ScoredFile(
                 name, folder, num_threads=num_threads, delegates=[delegate]
@@ -95,6 +100,26 @@ class _TextModel:
                         outputs[name] = np.zeros(shape, np.float32)
                     outputs[name][rows, : values.shape[1]] = values
         return outputs
+
+
+def _strings(values, name, one):
+    """One string, or several, as a list.
+
+    Raises:
+        TypeError: if that is not what the values are.
+    """
+    several = isinstance(values, Iterable) and not isinstance(
+        values, (str, bytes)
+    )
+    found = list(values) if several else [values]
+    wrong = [v for v in found if not isinstance(v, str)]
+    if several != one and not wrong:
+        return found
+    kind = type(wrong[0] if wrong else values).__name__
+    wanted = (
+        "one string, as the first argument" if one else "a list of strings"
+    )
+    raise TypeError(f"{name} must be {wanted}, not {kind}.")
 
 
 class TextClassifier(_TextModel):
@@ -144,13 +169,18 @@ class TextClassifier(_TextModel):
             One dictionary, or a list of them for several texts.
 
         Raises:
+            TypeError: if they are no strings, or texts is one and pairs are
+                several.
             ValueError: if the numbers of texts and pairs differ.
         """
-        if isinstance(texts, str):
-            second = None if pairs is None else [pairs]
-            return self([texts], second)[0]
-        if not len(texts):
-            return []
+        one = isinstance(texts, str)
+        texts = _strings(texts, "texts", one)
+        if pairs is not None:
+            pairs = _strings(pairs, "pairs", one)
+        found = self._classify(texts, pairs) if texts or pairs else []
+        return found[0] if one else found
+
+    def _classify(self, texts, pairs):
         encoded = self._tokenizer.encode(texts, self._lengths[-1], pairs)
         logits = self._outputs(Features.from_padded(encoded, {}))["logits"]
         values = logits.astype(np.float64)
@@ -234,16 +264,23 @@ class QuestionAnswerer(_TextModel):
             contexts: the text that each is answered from.
 
         Raises:
+            TypeError: if they are no strings, or one is given and several of
+                the other.
             ValueError: if the numbers of questions and contexts differ.
         """
-        if isinstance(questions, str):
-            return self([questions], [contexts])[0]
+        one = isinstance(questions, str)
+        questions = _strings(questions, "questions", one)
+        contexts = _strings(contexts, "contexts", one)
+        found = self._answer(questions, contexts)
+        return found[0] if one else found
+
+    def _answer(self, questions, contexts):
         if len(questions) != len(contexts):
             raise ValueError(
                 f"{len(questions)} questions came with {len(contexts)} "
                 "contexts: give one for each."
             )
-        if not len(questions):
+        if not questions:
             return []
         examples = [
             SquadExample(str(i), "", question, context, (), ())
