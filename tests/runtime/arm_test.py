@@ -59,6 +59,7 @@ BIONIC = {
     *("fclose", "fgets", "fopen", "fprintf", "fputc", "fputs", "fwrite"),
     *("snprintf", "strtod", "strtol", "erfcf", "tanhf"),
     *("clock_gettime", "getauxval", "madvise", "sched_yield", "sysconf"),
+    *("pthread_atfork", "pthread_once"),
     *("pthread_cond_broadcast", "pthread_cond_destroy", "pthread_cond_init"),
     *("pthread_cond_wait", "pthread_create", "pthread_join"),
     *("pthread_mutex_destroy", "pthread_mutex_init", "pthread_mutex_lock"),

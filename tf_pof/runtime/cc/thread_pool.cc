@@ -60,7 +60,23 @@ struct TfPofThreadPool {
   pthread_mutex_t callers;  // held by the caller whose loop runs
   int32_t timed;            // atomic
   int64_t waited;           // atomic, nanoseconds
+  int32_t forks;            // of the process that has the threads
 };
+
+// How often this process is the child of a fork(). The pools that it inherits
+// have no threads but its own, and locks that nobody will open.
+static int32_t forks = 0;
+
+static void CountFork() { ++forks; }
+
+static bool WatchForks() {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  static bool watched = false;
+  pthread_once(&once, [] {
+    watched = pthread_atfork(nullptr, nullptr, CountFork) == 0;
+  });
+  return watched;
+}
 
 static uint32_t Number(uint64_t state) {
   return static_cast<uint32_t>(state >> 32);
@@ -240,13 +256,14 @@ static void Finish(TfPofThreadPool* pool, uint64_t state, int32_t runs,
 }
 
 TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads) {
-  if (threads < 1 || threads > 256) return nullptr;
+  if (threads < 1 || threads > 256 || !WatchForks()) return nullptr;
   void* memory = nullptr;
   const size_t size = sizeof(TfPofThreadPool) + threads * sizeof(Thread);
   if (posix_memalign(&memory, kLines, size) != 0) return nullptr;
   memset(memory, 0, size);
   auto* pool = static_cast<TfPofThreadPool*>(memory);
   pool->threads = reinterpret_cast<Thread*>(pool + 1);
+  pool->forks = forks;
   pthread_mutex_init(&pool->callers, nullptr);
   pthread_mutex_init(&pool->mutex, nullptr);
   pthread_cond_init(&pool->wake, nullptr);
@@ -267,6 +284,10 @@ TfPofThreadPool* TfPofThreadPoolCreate(int32_t threads) {
 
 void TfPofThreadPoolDelete(TfPofThreadPool* pool) {
   if (pool == nullptr) return;
+  if (pool->forks != forks) {
+    free(pool);
+    return;
+  }
   OpenLoop(pool, 0);
   for (int32_t i = 1; i < pool->count; ++i) {
     pthread_join(pool->threads[i].handle, nullptr);
@@ -289,7 +310,8 @@ int64_t TfPofThreadPoolWaited(TfPofThreadPool* pool) {
 
 void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
                         TfPofLoopFunction function, void* context) {
-  if (pool == nullptr || pool->count == 1 || count <= 1) {
+  if (pool == nullptr || pool->count == 1 || count <= 1 ||
+      pool->forks != forks) {
     for (int32_t i = 0; i < count; ++i) function(context, i, 0);
     return;
   }

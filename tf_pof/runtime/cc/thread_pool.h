@@ -26,7 +26,8 @@ int64_t TfPofThreadPoolWaited(TfPofThreadPool* pool);
 // that of thread 0, the caller, so that data stay in its cache; others help it
 // only if it is late.
 // Loops that several callers start on one pool run one after another. The
-// function must not start a loop on the same pool.
+// function must not start a loop on the same pool. In a child of fork(), which
+// has none of the threads, the caller runs everything.
 typedef void (*TfPofLoopFunction)(void* context, int32_t i, int32_t thread);
 void TfPofThreadPoolRun(TfPofThreadPool* pool, int32_t count,
                         TfPofLoopFunction function, void* context);

@@ -4,7 +4,9 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tests/testing.h"
 
@@ -133,6 +135,25 @@ void CheckWaited() {
   TfPofThreadPoolDelete(pool);
 }
 
+// A child of fork() has its parent's pools, and only one of the threads.
+void CheckFork() {
+  TfPofThreadPool* pool = TfPofThreadPoolCreate(3);
+  RunLoops(pool, 3);
+  const pid_t child = fork();
+  CHECK(child >= 0, "no process");
+  if (child == 0) {
+    alarm(20);
+    RunLoops(pool, 300);
+    TfPofThreadPoolDelete(pool);
+    _exit(0);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0,
+        "the child ended with %d", status);
+  RunLoops(pool, 3);
+  TfPofThreadPoolDelete(pool);
+}
+
 }  // namespace
 
 int main() {
@@ -160,5 +181,6 @@ int main() {
   }
   CheckNested();
   CheckWaited();
+  CheckFork();
   return 0;
 }
