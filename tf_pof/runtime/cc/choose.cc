@@ -5,6 +5,7 @@
 #include "interleave.h"
 #include "tiles.h"
 #include "unit_rows.h"
+#include "window_steps.h"
 
 namespace tf_pof {
 namespace {
@@ -68,13 +69,26 @@ void CountBlock(const UnitRows& rows, int first, int begin, int end,
   }
 }
 
+// What is found of each unit.
+struct Found {
+  bool windows;  // whether to look for them
+  Buffer<WeightCounts> units;
+  Buffer<WindowSample> samples;
+};
+
 TfPofStatus CountUnit(void* context, const UnitRows& rows) {
-  WeightCounts& counts = static_cast<WeightCounts*>(context)[rows.unit];
+  auto& found = *static_cast<Found*>(context);
   for (int n = rows.first; n < rows.end; n += kTileOutputs) {
     for (int word = 0; word < rows.words; word += kChunk) {
-      CountBlock(rows, n, word, Min(word + kChunk, rows.words), &counts);
+      CountBlock(rows, n, word, Min(word + kChunk, rows.words),
+                 &found.units.data[rows.unit]);
     }
   }
+#if defined(__x86_64__)
+  if (found.windows) {
+    return SampleWindows(rows, &found.samples.data[rows.unit]);
+  }
+#endif
   return kTfPofOk;
 }
 
@@ -92,9 +106,25 @@ double RowsTokens(int tokens) {
   return tokens - rest + (rest > 0 ? computed : 0);
 }
 
+// As PackInterleaved has them.
+int Tiles(const Layer& layer) {
+  return layer.inputs <= 1024 ? 1 : CeilDiv(layer.inputs, 768);
+}
+
+// How much longer loads take the more of the L1 cache a tile fills.
+double Crowding(const Layer& layer) {
+  return Min(0.68 + 0.32 * layer.inputs / 768 / Tiles(layer), 1.04);
+}
+
 // Between row-major and panels, both ways.
 double ConversionCost(const Layer& layer, int tokens) {
-  return Panels(tokens) * (layer.inputs + layer.outputs) * 2.7;
+  return Panels(tokens) * (layer.inputs + layer.outputs) * 2.15;
+}
+
+// Of the interleave kernels but for their quads.
+double InterleavedCost(const Layer& layer, int tokens) {
+  return Panels(tokens) * layer.outputs * Tiles(layer) * 13.0 +
+         ConversionCost(layer, tokens);
 }
 
 // Of the pairs kernels, at `step` cycles for 32 tokens of eight inputs; they
@@ -153,11 +183,12 @@ double PairsAvxVnniCost(const Layer& layer, const WeightCounts& counts,
 template <int rows>
 double InterleavedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                              int tokens) {
-  const double quads = counts.quads[rows / 2];
-  constexpr double kQuad = rows == 1 ? 4.35 : rows == 2 ? 5.6 : 8.85;
-  const double outputs = layer.outputs * 8.0;
-  return Panels(tokens) * (quads * kQuad + outputs) +
-         ConversionCost(layer, tokens);
+  // With more rows dot products take longer than loads.
+  const double quad = rows == 1   ? 4.35 * Crowding(layer)
+                      : rows == 2 ? 5.6
+                                  : 8.85;
+  return Panels(tokens) * counts.quads[rows / 2] * quad +
+         InterleavedCost(layer, tokens);
 }
 
 template double InterleavedAvx512Cost<1>(const Layer&, const WeightCounts&,
@@ -169,53 +200,38 @@ template double InterleavedAvx512Cost<4>(const Layer&, const WeightCounts&,
 
 double AlignedAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens) {
-  return Panels(tokens) * (counts.aligned * 3.95 + layer.inputs * 1.5 +
-                           layer.outputs * 8.0) +
-         ConversionCost(layer, tokens);
+  const double quads = counts.aligned * 4.0 * Crowding(layer);
+  return Panels(tokens) * (quads + layer.inputs * 1.5) +
+         InterleavedCost(layer, tokens);
 }
 
 double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens) {
-  // Packing would take too long: how full steps get is known from the share
-  // of nonzeros, if they are spread evenly.
-  constexpr double kFill[][2] = {{0.0, 0.0},   {0.05, 0.53}, {0.1, 0.86},
-                                 {0.15, 0.93}, {0.2, 0.96},  {1.0, 1.0}};
-  const double nonzeros = counts.nonzeros;
-  double density = nonzeros / layer.inputs / layer.outputs;
-  // Where nonzeros come in blocks of 1 x 4, outputs differ more: what fewer
-  // would give was fitted to it.
-  const double alone = (1 - density) * (1 - density);
-  const double spread =
-      layer.inputs / 4.0 * layer.outputs * (1 - alone * alone);
-  if (counts.aligned > 0)
-    density /= Max(sqrt(sqrt(spread / counts.aligned)), 1.0);
-  int i = 1;
-  while (density > kFill[i][0]) ++i;
-  const double slope =
-      (kFill[i][1] - kFill[i - 1][1]) / (kFill[i][0] - kFill[i - 1][0]);
-  const double fill = kFill[i - 1][1] + (density - kFill[i - 1][0]) * slope;
-  const double steps = nonzeros == 0 ? 0 : nonzeros / fill / 64;
-  const double groups = CeilDiv(layer.outputs, 16);
+  const double groups = CeilDiv(layer.outputs, kLanes);
   // A step loads its weights whatever the number of tokens.
-  const double few = Max(3.5 / tokens, 0.82);
-  return (steps * few + groups * 2.2 + layer.inputs * 0.08) *
+  const double few = Max(3.5 / tokens, 0.79);
+  return (counts.window_steps * few +
+          groups * TilesOf(layer.inputs).count * 2.5 + layer.inputs * 0.07) *
          RowsTokens(tokens);
 }
 
 double TilesAvx512Cost(const Layer& layer, const WeightCounts& counts,
                        int tokens) {
-  const double tile = tokens == 1 ? 1.1 : Max(1.6 / tokens, 0.52);
+  const double tile = Max(1.6 / tokens, 0.52);
   return (counts.tiles * tile + layer.outputs * 0.2 + layer.inputs * 0.1) *
          RowsTokens(tokens);
 }
 
-TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts) {
+TfPofStatus CountWeights(const Layer& layer, Isa isa, WeightCounts* counts) {
   *counts = {};
-  Buffer<WeightCounts> units = {};
-  if (!units.Resize(CeilDiv(layer.outputs, kUnit))) return kTfPofOutOfMemory;
-  const TfPofStatus status = ForEachUnit(layer, CountUnit, units.data);
-  for (size_t i = 0; i < units.size; ++i) {
-    const WeightCounts& unit = units.data[i];
+  Found found = {};
+  found.windows = isa >= Isa::kAvx512Vbmi && Supported(Isa::kAvx512Vbmi);
+  const int units = CeilDiv(layer.outputs, kUnit);
+  const bool stored = found.units.Resize(units) && found.samples.Resize(units);
+  const TfPofStatus status =
+      stored ? ForEachUnit(layer, CountUnit, &found) : kTfPofOutOfMemory;
+  for (size_t i = 0; i < found.units.size; ++i) {
+    const WeightCounts& unit = found.units.data[i];
     counts->nonzeros += unit.nonzeros;
     for (int j = 0; j < 3; ++j) counts->quads[j] += unit.quads[j];
     counts->tiles += unit.tiles;
@@ -223,15 +239,25 @@ TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts) {
     counts->aligned += unit.aligned;
     counts->crowded += unit.crowded;
   }
-  units.Free();
+#if defined(__x86_64__)
+  if (status == kTfPofOk && found.windows) {
+    counts->window_steps = EstimateWindowSteps(layer, found.samples.data);
+  }
+#endif
+  found.units.Free();
+  found.samples.Free();
   return status;
 }
 
 TfPofStatus ChooseKernel(const Layer& layer, int tokens, Isa isa,
-                         const Kernel** kernel) {
+                         const Kernel** kernel, double* window_fill) {
   WeightCounts counts;
-  const TfPofStatus status = CountWeights(layer, &counts);
+  const TfPofStatus status = CountWeights(layer, isa, &counts);
   if (status != kTfPofOk) return status;
+  constexpr int kStep = kLanes * kPicks;
+  *window_fill = counts.window_steps > 0
+                     ? counts.nonzeros / kStep / counts.window_steps
+                     : 0;
   double least = 0;
   *kernel = nullptr;
   for (int i = 0; i < kNumKernels; ++i) {

@@ -15,8 +15,11 @@ struct WeightCounts {
   double wide_tiles;  // 16 x 8
   double aligned;     // 1 x 4
   double crowded;     // of those, with more nonzeros than 2:4 has
+  // Of the windows kernel, measured; 0 if it cannot be chosen.
+  double window_steps;
 };
-TfPofStatus CountWeights(const Layer& layer, WeightCounts* counts);
+// With instructions up to `isa`.
+TfPofStatus CountWeights(const Layer& layer, Isa isa, WeightCounts* counts);
 
 // Cycles of one call, roughly: constants were fitted to measurements on Zen 5
 // (benchmarks/runtime/kernels.py). Only their order matters.

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "run_layers.h"
+
 namespace tf_pof {
 const char* StepName(StepKind kind) {
   switch (kind) {
@@ -108,10 +110,15 @@ void ReportLayer(const char* name, const LinearParams& linear,
   static const char* const origins[] = {"", ", shared", ", from cache_dir"};
   fprintf(stderr,
           "tf_pof: %s: %d x %d, %.1f %% zeros: %s, the cheapest kernel of isa "
-          "%s for %d tokens; %zu bytes%s\n",
+          "%s for %d tokens",
           name == nullptr ? "" : name, linear.num_outputs, linear.num_inputs,
           100 * linear.zeros(), TfPofFullyConnectedKernel(layer), options.isa,
-          options.tokens, TfPofFullyConnectedBytes(layer),
+          options.tokens);
+  // What decides between windows and the others.
+  if (layer->window_fill > 0) {
+    fprintf(stderr, ", windows being %.0f %% full", 100 * layer->window_fill);
+  }
+  fprintf(stderr, "; %zu bytes%s\n", TfPofFullyConnectedBytes(layer),
           origins[static_cast<int>(origin)]);
 }
 

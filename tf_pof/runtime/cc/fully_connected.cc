@@ -99,7 +99,8 @@ TfPofStatus tf_pof::CreateLayer(const TfPofFullyConnectedParams& params,
                                   pool,
                                   stored};
     status = chosen == nullptr
-                 ? tf_pof::ChooseKernel(source, tokens, isa, &chosen)
+                 ? tf_pof::ChooseKernel(source, tokens, isa, &chosen,
+                                        &layer->window_fill)
                  : kTfPofOk;
     layer->kernel = chosen;
     if (status == kTfPofOk) status = chosen->pack(source, &layer->packed);

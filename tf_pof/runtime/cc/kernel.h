@@ -123,9 +123,10 @@ bool FindIsa(const char* name, Isa* isa);
 const Kernel* FindKernel(const char* name, Isa isa);
 
 // The cheapest kernel of this processor for the layer, with instructions up to
-// `isa`.
+// `isa`, and how full the windows kernel's steps would be, or 0 if it could not
+// be chosen.
 TfPofStatus ChooseKernel(const Layer& layer, int tokens, Isa isa,
-                         const Kernel** kernel);
+                         const Kernel** kernel, double* window_fill);
 
 // Between rows and `tokens` of one panel, with instructions up to `isa`, which
 // this processor has. What the panel holds for other tokens is neither read nor

@@ -7,7 +7,8 @@
 
 struct TfPofFullyConnected {
   const tf_pof::Kernel* kernel;
-  void* packed;  // owned, the kernel's
+  void* packed;        // owned, the kernel's
+  double window_fill;  // see ChooseKernel; 0 if the kernel was given
   int inputs;
   int outputs;
   int units;

@@ -241,4 +241,14 @@ void GroupCover::Solve() {
   }
 }
 
+void GroupCover::Cover(int new_windows, int new_lanes,
+                       const uint16_t* const inputs[kLanes],
+                       const int count[kLanes], const uint8_t* second) {
+  int most = 0;
+  for (int i = 0; i < new_lanes; ++i) most = Max(most, count[i]);
+  Begin(new_windows, new_lanes, most);
+  Add(inputs, count, second);
+  Solve();
+}
+
 }  // namespace tf_pof

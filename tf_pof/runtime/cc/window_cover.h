@@ -19,8 +19,8 @@ struct LaneCover {
   // too much.
   int8_t room[kNodes];
   uint32_t moves[kNodes];  // bit j of i: a nonzero placed at i could be at j
-  uint32_t roomy;   // nodes with room > 0
-  uint32_t excess;  // nodes with room < 0
+  uint32_t roomy;          // nodes with room > 0
+  uint32_t excess;         // nodes with room < 0
 };
 
 struct GroupCover {
@@ -32,15 +32,17 @@ struct GroupCover {
   int steps[kNodes];
   LaneCover lane[kLanes];
 
+  // For the nonzeros of all lanes, by their inputs in the tile: `second` has
+  // the window in the second copy of each four inputs.
+  void Cover(int windows, int lanes, const uint16_t* const inputs[kLanes],
+             const int count[kLanes], const uint8_t* second);
+
+ private:
   // `most` is the number of nonzeros of the fullest lane.
   void Begin(int windows, int lanes, int most);
-  // Adds the nonzeros of all lanes, by their inputs in the tile: `second` has
-  // the window in the second copy of each four inputs.
   void Add(const uint16_t* const inputs[kLanes], const int count[kLanes],
            const uint8_t* second);
   void Solve();
-
- private:
   void AddStep(int node);
   int BestNode() const;
   bool RemoveStep(int node);

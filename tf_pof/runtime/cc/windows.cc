@@ -2,201 +2,13 @@
 
 #include "unit_rows.h"
 #include "window_cover.h"
+#include "window_inputs.h"
+#include "window_order.h"
 
 namespace tf_pof {
 namespace {
 
-// Where each four inputs of a tile are in the second copy.
-struct SecondWindows {
-  uint8_t of[kMaxWindows * kLanes];
-
-  explicit SecondWindows(int windows) {
-    for (int a = 0; a < windows; ++a) {
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const int b = (a - lane) % windows;
-        of[a * kLanes + lane] = static_cast<uint8_t>(b < 0 ? b + windows : b);
-      }
-    }
-  }
-};
-
-// Which outputs of a unit share a group: in each tile a group needs at least
-// the steps of its fullest output, so outputs are brought together that are
-// alike.
-class Order {
- public:
-  Order(const UnitRows& rows, const Windows& packed)
-      : rows_(rows), tiles_(packed.tiles), windows_(packed.windows) {}
-
-  // Fills `order` with outputs by lane.
-  bool Find(int32_t order[kUnit]) {
-    const int count = rows_.end - rows_.first;
-    bool stored = counts_.Resize(static_cast<size_t>(count) * tiles_) &&
-                  starts_.Resize(rows_.layer->inputs + 2);
-    if (stored) {
-      CountNonzeros();
-      Sort(order);
-      if (tiles_ > 1) stored = Swap(count, order);
-    }
-    counts_.Free();
-    starts_.Free();
-    return stored;
-  }
-
- private:
-  void CountNonzeros() {
-    for (int n = rows_.first; n < rows_.end; ++n) {
-      for (int word = 0; word < rows_.words; ++word) {
-        counts(n)[word / windows_] += CountOnes(rows_.mask(n)[word]);
-      }
-    }
-  }
-
-  int32_t* counts(int n) {
-    return counts_.data + static_cast<size_t>(n - rows_.first) * tiles_;
-  }
-
-  int Total(int n) {
-    int total = 0;
-    for (int tile = 0; tile < tiles_; ++tile) total += counts(n)[tile];
-    return total;
-  }
-
-  // By all nonzeros, most first; equal ones keep their order.
-  void Sort(int32_t* order) {
-    const int inputs = rows_.layer->inputs;
-    for (int n = rows_.first; n < rows_.end; ++n) {
-      ++starts_.data[inputs - Total(n) + 1];
-    }
-    for (int i = 1; i <= inputs + 1; ++i) {
-      starts_.data[i] += starts_.data[i - 1];
-    }
-    for (int n = rows_.first; n < rows_.end; ++n) {
-      order[starts_.data[inputs - Total(n)]++] = n;
-    }
-  }
-
-  // The two largest of a group's counts in a tile.
-  struct Largest {
-    int32_t first;
-    int32_t second;
-  };
-
-  Largest FindLargest(const int32_t* group, int tile) {
-    Largest most = {0, 0};
-    for (int i = 0; i < kLanes; ++i) {
-      const int32_t count = counts(group[i])[tile];
-      most.second = Max(most.second, Min(most.first, count));
-      most.first = Max(most.first, count);
-    }
-    return most;
-  }
-
-  // What the fullest output's nonzeros, over all tiles, would change by if one
-  // output took another's place in a group.
-  int Change(const Largest* most, const int32_t* leaving,
-             const int32_t* coming) const {
-    int change = 0;
-    for (int tile = 0; tile < tiles_; ++tile) {
-      const int32_t first = most[tile].first;
-      const int32_t rest = leaving[tile] == first ? most[tile].second : first;
-      change += Max(rest, coming[tile]) - first;
-    }
-    return change;
-  }
-
-  // Exchanges outputs of two whole groups as long as that helps.
-  bool Swap(int count, int32_t* order) {
-    const uint32_t groups = count / kLanes;
-    if (groups < 2) return true;
-    Buffer<Largest> most = {};
-    if (!most.Resize(static_cast<size_t>(groups) * tiles_)) return false;
-    auto update = [&](uint32_t group) {
-      for (int tile = 0; tile < tiles_; ++tile) {
-        most.data[group * tiles_ + tile] =
-            FindLargest(order + group * kLanes, tile);
-      }
-    };
-    for (uint32_t group = 0; group < groups; ++group) update(group);
-    uint32_t random = 1;
-    auto next = [&random](uint32_t below) {
-      random = random * 1664525u + 1013904223u;
-      return static_cast<uint32_t>(static_cast<uint64_t>(random) * below >> 32);
-    };
-    for (int i = 0; i < kSwaps; ++i) {
-      const uint32_t a = next(groups), b = next(groups);
-      if (a == b) continue;
-      int32_t* from = order + a * kLanes + next(kLanes);
-      int32_t* to = order + b * kLanes + next(kLanes);
-      const int32_t* one = counts(*from);
-      const int32_t* other = counts(*to);
-      if (Change(most.data + a * tiles_, one, other) +
-              Change(most.data + b * tiles_, other, one) >
-          0) {
-        continue;
-      }
-      const int32_t moved = *from;
-      *from = *to;
-      *to = moved;
-      update(a);
-      update(b);
-    }
-    most.Free();
-    return true;
-  }
-
-  // In 256 outputs more bring less than 1 % of the steps.
-  static constexpr int kSwaps = 20000;
-  const UnitRows& rows_;
-  const int tiles_;
-  const int windows_;
-  Buffer<int32_t> counts_ = {};   // [outputs of the unit, tiles]
-  Buffer<uint32_t> starts_ = {};  // of the sort
-};
-
 constexpr int kGroups = kUnit / kLanes;
-
-// Writes which bits are set, each plus `first`, and as many as kAtOnce more
-// than there are: most often without a branch that could be foreseen wrongly.
-constexpr int kAtOnce = 12;
-int ListOnes(uint64_t bits, int first, uint16_t* to) {
-  constexpr uint64_t kLast = uint64_t{1} << 63;
-  const int count = CountOnes(bits);
-  for (int i = 0; i < kAtOnce; ++i) {
-    to[i] = static_cast<uint16_t>(first + __builtin_ctzll(bits | kLast));
-    bits &= bits - 1;
-  }
-  for (int i = kAtOnce; i < count; ++i) {
-    to[i] = static_cast<uint16_t>(first + __builtin_ctzll(bits));
-    bits &= bits - 1;
-  }
-  return count;
-}
-
-// The inputs of a tile that are not zero, of a group's lanes.
-struct GroupInputs {
-  Buffer<uint16_t> inputs;
-  uint16_t* of[kLanes];
-  int count[kLanes];
-
-  bool Find(const UnitRows& rows, int first_word, int words,
-            const int32_t* outputs, int lanes) {
-    size_t total = 0;
-    for (int lane = 0; lane < lanes; ++lane) {
-      const uint64_t* masks = rows.mask(outputs[lane]) + first_word;
-      for (int a = 0; a < words; ++a) total += CountOnes(masks[a]);
-    }
-    if (!inputs.Resize(total + kAtOnce)) return false;
-    uint16_t* to = inputs.data;
-    for (int lane = 0; lane < lanes; ++lane) {
-      const uint64_t* masks = rows.mask(outputs[lane]) + first_word;
-      of[lane] = to;
-      for (int a = 0; a < words; ++a) to += ListOnes(masks[a], a * kWindow, to);
-      count[lane] = static_cast<int>(to - of[lane]);
-    }
-    return true;
-  }
-};
 
 // The steps of a unit, by tiles, then groups.
 struct WindowsPart {
@@ -205,8 +17,14 @@ struct WindowsPart {
   Buffer<size_t> starts;  // of each group, and the end
 
   bool Pack(const UnitRows& rows, Windows* packed) {
-    int32_t order[kUnit];
-    if (!Order(rows, *packed).Find(order)) return false;
+    WindowOrder order(rows, {packed->tiles, packed->windows});
+    const bool packs =
+        order.Sort() && order.Swap() && PackTiles(rows, order.outputs, packed);
+    order.Free();
+    return packs;
+  }
+
+  bool PackTiles(const UnitRows& rows, const int32_t* order, Windows* packed) {
     uint32_t sums[kUnit] = {};
     GroupInputs inputs = {};
     const SecondWindows second(packed->windows);
@@ -228,7 +46,7 @@ struct WindowsPart {
     return stored && starts.Append(steps.size);
   }
 
-  static void FillLanes(const UnitRows& rows, const int32_t order[kUnit],
+  static void FillLanes(const UnitRows& rows, const int32_t* order,
                         const uint32_t sums[kUnit], Windows* packed) {
     for (int i = 0; i < rows.end - rows.first; ++i) {
       const int n = order[i];
@@ -242,14 +60,8 @@ struct WindowsPart {
   bool PackGroup(const UnitRows& rows, int first_input, int tile_windows,
                  const SecondWindows& second, const GroupInputs& inputs,
                  const int32_t* outputs, int lanes, uint32_t* sums) {
-    int most = 0;
-    for (int lane = 0; lane < lanes; ++lane) {
-      most = Max(most, inputs.count[lane]);
-    }
     GroupCover cover;
-    cover.Begin(tile_windows, lanes, most);
-    cover.Add(inputs.of, inputs.count, second.of);
-    cover.Solve();
+    cover.Cover(tile_windows, lanes, inputs.of, inputs.count, second.of);
 
     size_t first_step[kNodes];
     size_t end = steps.size;
@@ -344,9 +156,9 @@ TfPofStatus PackWindows(const Layer& layer, void** packed) {
   p->inputs = layer.inputs;
   p->outputs = layer.outputs;
   p->groups = CeilDiv(layer.outputs, kLanes);
-  const int windows = CeilDiv(layer.inputs, kWindow);
-  p->tiles = windows <= kMaxWindows ? 1 : CeilDiv(windows, kTileWindows);
-  p->windows = CeilDiv(windows, p->tiles);
+  const WindowTiles tiles = TilesOf(layer.inputs);
+  p->tiles = tiles.count;
+  p->windows = tiles.windows;
   TfPofStatus status = kTfPofOutOfMemory;
   if (layer.stored != nullptr) {
     status = TakeWindows(*layer.stored, p) ? kTfPofOk : kTfPofInvalidArgument;

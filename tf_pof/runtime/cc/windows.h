@@ -26,6 +26,17 @@ inline constexpr int kMaxWindows = 16;
 inline constexpr int kTileWindows = 12;
 inline constexpr int kPicks = 4;  // inputs that a lane takes in a step
 
+struct WindowTiles {
+  int count;
+  int windows;  // of a tile, in one copy
+};
+
+static inline WindowTiles TilesOf(int inputs) {
+  const int windows = CeilDiv(inputs, kWindow);
+  const int count = windows <= kMaxWindows ? 1 : CeilDiv(windows, kTileWindows);
+  return {count, CeilDiv(windows, count)};
+}
+
 struct WindowStep {
   uint8_t picks[kLanes * kPicks];  // inputs in the window
   int8_t weights[kLanes * kPicks];

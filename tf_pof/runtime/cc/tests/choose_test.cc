@@ -30,14 +30,16 @@ void TestCounts() {
   memset(weights, 0, kInputs * kOutputs);
   const Layer layer = LayerOf(kInputs, kOutputs, weights);
   WeightCounts counts;
-  CHECK(tf_pof::CountWeights(layer, &counts) == kTfPofOk, "counts");
+  CHECK(tf_pof::CountWeights(layer, tf_pof::kBestIsa, &counts) == kTfPofOk,
+        "counts");
   CHECK(counts.nonzeros == 0 && counts.quads[0] == 0 && counts.tiles == 0,
         "no weights");
   // Five in output 0, one of them also in output 1; the last corner alone.
   for (int k : {0, 1, 5, 8, 500}) weights[k] = 1;
   weights[kInputs + 8] = -1;
   weights[kInputs * kOutputs - 1] = -128;
-  CHECK(tf_pof::CountWeights(layer, &counts) == kTfPofOk, "counts");
+  CHECK(tf_pof::CountWeights(layer, tf_pof::kBestIsa, &counts) == kTfPofOk,
+        "counts");
   CHECK(counts.nonzeros == 7, "%g", counts.nonzeros);
   CHECK(counts.quads[0] == 2 + 1 + 1, "%g", counts.quads[0]);
   CHECK(counts.quads[1] == 2 + 1, "%g", counts.quads[1]);
@@ -51,12 +53,13 @@ void TestCounts() {
   CHECK(counts.crowded == 0, "%g", counts.crowded);
   // Three of a group in every way, and four; two and two of neighbours.
   memset(weights, 0, kInputs * kOutputs);
-  for (int k : {0, 1, 2, 8, 9, 11, 60, 62, 63, 65, 66, 67, 96, 97, 98, 99, 102,
-                103, 104, 105}) {
+  for (int k : {0,  1,  2,  8,  9,  11, 60,  62,  63,  65,
+                66, 67, 96, 97, 98, 99, 102, 103, 104, 105}) {
     weights[3 * kInputs + k] = 1;
   }
   memset(weights + kInputs * kOutputs - 3, 1, 3);
-  CHECK(tf_pof::CountWeights(layer, &counts) == kTfPofOk, "counts");
+  CHECK(tf_pof::CountWeights(layer, tf_pof::kBestIsa, &counts) == kTfPofOk,
+        "counts");
   CHECK(counts.crowded == 6, "%g", counts.crowded);
   free(weights);
 }
@@ -65,52 +68,122 @@ constexpr int kSize = 768;
 
 const char* ChosenFor(const int8_t* weights, int tokens, Isa isa) {
   const tf_pof::Kernel* kernel;
+  double window_fill;
   CHECK(tf_pof::ChooseKernel(LayerOf(kSize, kSize, weights), tokens, isa,
-                             &kernel) == kTfPofOk,
+                             &kernel, &window_fill) == kTfPofOk,
         "choice");
   return kernel->name;
 }
 
-// The kernel for 768 x 768 weights kept whole in blocks of rows x columns.
-const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
-  static int8_t weights[kSize * kSize];
-  Random random = {1};
-  for (int n = 0; n < kSize; n += rows) {
-    for (int k = 0; k < kSize; k += columns) {
-      const int8_t value = random.Bits() < density * 4294967295.0;
-      for (int i = 0; i < rows * columns; ++i) {
-        weights[(n + i / columns) * kSize + k + i % columns] = value;
+// Weights kept whole in blocks of rows x columns. Shares of nonzeros of outputs
+// lie evenly from density * (1 - spread) to density * (1 + spread).
+struct Pattern {
+  int inputs, outputs;
+  int rows, columns;
+  double density;
+  double spread;
+  double fill;  // that steps have at least, or 0
+};
+
+int8_t* MakeWeights(const Pattern& p) {
+  auto* weights = Allocate<int8_t>(p.inputs * p.outputs);
+  memset(weights, 0, p.inputs * p.outputs);
+  Random random = {7};
+  for (int n = 0; n < p.outputs; n += p.rows) {
+    const double share =
+        p.density * (1 + p.spread * (random.Bits() / 2147483648.0 - 1));
+    for (int k = 0; k < p.inputs; k += p.columns) {
+      if (random.Bits() >= share * 4294967296.0) continue;
+      for (int i = 0; i < p.rows && n + i < p.outputs; ++i) {
+        for (int j = 0; j < p.columns && k + j < p.inputs; ++j) {
+          weights[(n + i) * p.inputs + k + j] = 1;
+        }
       }
     }
   }
-  return ChosenFor(weights, tokens, isa);
+  return weights;
 }
 
-// How full the steps of the windows kernel get, which its estimate relies on.
-void TestFill() {
+// The kernel for 768 x 768 weights.
+const char* Chosen(int rows, int columns, double density, int tokens, Isa isa) {
+  int8_t* weights = MakeWeights({kSize, kSize, rows, columns, density, 0, 0});
+  const char* chosen = ChosenFor(weights, tokens, isa);
+  free(weights);
+  return chosen;
+}
+
+// Two of each four weights.
+void FillTwoOfFour(int8_t* weights, int count) {
+  Random random = {1};
+  for (int i = 0; i + 4 <= count; i += 4) {
+    const int first = random.Between(0, 3);
+    weights[i + first] = 1;
+    weights[i + (first + random.Between(1, 3)) % 4] = 1;
+  }
+}
+
+#if defined(__x86_64__)
+// The steps of the windows kernel that were estimated are those of packing.
+void CheckSteps(const Pattern& p, const int8_t* weights) {
+  auto* scales = Allocate<float>(p.outputs);
+  memset(scales, 0, p.outputs * sizeof(float));
+  Layer layer = LayerOf(p.inputs, p.outputs, weights);
+  layer.scales = scales;
+  void* packed;
+  CHECK(tf_pof::PackWindows(layer, &packed) == kTfPofOk, "packing");
+  const auto steps =
+      static_cast<double>(static_cast<tf_pof::Windows*>(packed)->steps.size);
+  tf_pof::FreeWindows(packed);
+  WeightCounts counts;
+  CHECK(tf_pof::CountWeights(layer, Isa::kAvx512Vbmi, &counts) == kTfPofOk,
+        "counts");
+  const double least = tf_pof::Min(0.95 * steps, steps - 1);
+  const double most = tf_pof::Max(1.05 * steps, steps + 1);
+  CHECK(counts.window_steps >= least && counts.window_steps <= most,
+        "%g instead of %g: %d x %d, blocks of %d x %d, density %g",
+        counts.window_steps, steps, p.outputs, p.inputs, p.rows, p.columns,
+        p.density);
+  CHECK(counts.nonzeros >= p.fill * 64 * steps, "%g", counts.nonzeros / steps);
+  CHECK(tf_pof::CountWeights(layer, Isa::kAvx512Vnni, &counts) == kTfPofOk &&
+            counts.window_steps == 0,
+        "not measured where it cannot be chosen");
+  free(scales);
+}
+#endif
+
+void TestWindowSteps() {
 #if defined(__x86_64__)
   if (!tf_pof::Supported(Isa::kAvx512Vbmi)) return;
-  constexpr int kInputs = 768, kOutputs = 256;
-  static int8_t weights[kInputs * kOutputs];
-  static float scales[kOutputs];
-  const double cases[][2] = {
-      {0.05, 0.5}, {0.1, 0.84}, {0.15, 0.91}, {0.2, 0.94}};
-  for (const auto& c : cases) {
-    Random random = {7};
-    double nonzeros = 0;
-    for (int8_t& weight : weights) {
-      weight = random.Bits() < c[0] * 4294967295.0;
-      nonzeros += weight;
-    }
-    Layer layer = LayerOf(kInputs, kOutputs, weights);
-    layer.scales = scales;
-    void* packed;
-    CHECK(tf_pof::PackWindows(layer, &packed) == kTfPofOk, "packing");
-    const size_t steps = static_cast<tf_pof::Windows*>(packed)->steps.size;
-    const double fill = nonzeros / 64 / static_cast<double>(steps);
-    CHECK(fill > c[1] && fill <= 1, "%g at density %g", fill, c[0]);
-    tf_pof::FreeWindows(packed);
+  const Pattern cases[] = {
+      {768, 768, 1, 1, 0.5, 0, 0.98},   {768, 768, 1, 1, 0.2, 0, 0.94},
+      {768, 768, 1, 1, 0.15, 0, 0.91},  {768, 768, 1, 1, 0.1, 0, 0.84},
+      {768, 768, 1, 1, 0.05, 0, 0.5},   {768, 256, 1, 1, 0.1, 0, 0.84},
+      {768, 700, 1, 1, 0.8, 0, 0.95},   {768, 700, 1, 1, 0.55, 1, 0.9},
+      {3072, 512, 1, 1, 0.3, 0, 0.93},  {3072, 512, 1, 1, 0.1, 0, 0.82},
+      {1536, 384, 1, 1, 0.05, 0, 0.45}, {384, 384, 1, 1, 0.1, 0, 0},
+      {768, 768, 1, 4, 0.2, 0, 0},      {768, 768, 1, 4, 0.1, 0, 0},
+      {768, 768, 1, 16, 0.2, 0, 0},     {768, 768, 1, 16, 0.1, 0, 0},
+      {768, 768, 4, 1, 0.2, 0, 0},      {768, 768, 4, 1, 0.1, 0, 0},
+      {768, 768, 1, 1, 0.2, 1, 0},      {768, 768, 1, 1, 0.1, 1, 0},
+      {3072, 768, 1, 1, 0.1, 1, 0},     {1000, 300, 1, 1, 0.1, 0.5, 0},
+      {1100, 300, 1, 1, 0.1, 0.5, 0},   {100, 768, 1, 1, 0.1, 0, 0},
+      {768, 20, 1, 1, 0.1, 1, 0},       {768, 2, 1, 1, 0.1, 0, 0},
+      {65, 1, 1, 1, 0.3, 0, 0},         {768, 768, 1, 1, 0, 0, 0},
+  };
+  for (const Pattern& p : cases) {
+    int8_t* weights = MakeWeights(p);
+    CheckSteps(p, weights);
+    free(weights);
   }
+  Pattern two_of_four = {768, 768, 1, 1, 0.5, 0, 1};
+  int8_t* weights = MakeWeights({768, 768, 1, 1, 0, 0, 0});
+  FillTwoOfFour(weights, 768 * 768);
+  CheckSteps(two_of_four, weights);
+  // Outputs with nothing beside full ones.
+  memset(weights, 0, 768 * 768);
+  memset(weights + 768 * 300, 1, 768 * 200);
+  CheckSteps({768, 768, 1, 1, 0.25, 0, 0.9}, weights);
+  free(weights);
 #endif
 }
 
@@ -157,12 +230,7 @@ void TestChoiceOnX86() {
 void TestChoiceOfTwoOfFour() {
   if (!tf_pof::Supported(Isa::kAvxVnni)) return;
   static int8_t weights[kSize * kSize];
-  Random random = {1};
-  for (int i = 0; i < kSize * kSize; i += 4) {
-    const int first = random.Between(0, 3);
-    weights[i + first] = 1;
-    weights[i + (first + random.Between(1, 3)) % 4] = 1;
-  }
+  FillTwoOfFour(weights, kSize * kSize);
   for (int crowded : {0, 1}) {
     const Choice cases[] = {
         {crowded ? "1x1_interleave_avx2" : "2:4_pairs_avx2", 1, 4, 0.5, 128,
@@ -218,7 +286,7 @@ void TestChoiceOnArm() {
 
 int main() {
   TestCounts();
-  TestFill();
+  TestWindowSteps();
   TestChoiceOnX86();
   TestChoiceOfTwoOfFour();
   TestChoiceOnArm();
