@@ -54,7 +54,10 @@ struct Interleaved {
   int rows;     // of a block
   int columns;  // 4 for 1 x 4, else 1
   int units;
-  int tiles;        // of the inputs: a tile's panel rows stay in the L1 cache
+  // Of the inputs: a tile's panel rows stay in the L1 cache. But where lists
+  // are short, keeping sums between tiles takes longer than inputs from the L2
+  // cache, and all inputs are one.
+  int tiles;
   int tile_inputs;  // a multiple of 64
   int shift;
   Buffer<int32_t> bias;  // [outputs], corrected
@@ -66,9 +69,10 @@ struct Interleaved {
 };
 
 // `shift` is what the kernel's inputs have added; `tile_inputs` is a multiple
-// of 64 and at most 1024.
+// of 64 and at most 1024. `far` allows for one tile of more.
 TfPofStatus PackInterleaved(const Layer& layer, int rows, int columns,
-                            int tile_inputs, int shift, void** packed);
+                            int tile_inputs, bool far, int shift,
+                            void** packed);
 void FreeInterleaved(void* packed);
 size_t InterleavedBytes(const void* packed);
 // interleave_stored.cc: `packed` has its sizes and no arrays yet.

@@ -17,9 +17,9 @@ namespace tf_pof {
 namespace {
 
 // A panel of 768 inputs just fills the 48 KB of an L1 cache.
-template <int rows, int columns = 1>
+template <int rows, int columns = 1, bool far = false>
 TfPofStatus PackInterleavedBlocks(const Layer& layer, void** packed) {
-  return PackInterleaved(layer, rows, columns, 768, kPanelFlip, packed);
+  return PackInterleaved(layer, rows, columns, 768, far, kPanelFlip, packed);
 }
 
 template <int inputs, bool pairs = false>
@@ -72,7 +72,7 @@ const Kernel kKernels[] = {
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<2>,
      ListInterleaved},
     {"4x1_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,
-     PackInterleavedBlocks<4>, FreeInterleaved, InterleavedBytes,
+     PackInterleavedBlocks<4, 1, true>, FreeInterleaved, InterleavedBytes,
      InterleavedScratch, RunInterleavedAvx512, InterleavedAvx512Cost<4>,
      ListInterleaved},
     {"1x4_interleave_avx512vnni", Isa::kAvx512Vnni, kTfPofPanels,

@@ -12,7 +12,7 @@
 namespace tf_pof {
 
 // To be changed with whatever kernels pack: files of others are not read.
-inline constexpr uint32_t kStoredVersion = 1;
+inline constexpr uint32_t kStoredVersion = 2;
 
 struct StoredArrays {
   static constexpr int kMax = 6;

@@ -40,6 +40,13 @@ void TestShapes() {
     TestCase({shape[0], shape[1], 21, 0.1, kRandom, -128, 1, false}, kKinds,
              kAllKinds, 1);
   }
+  // Few weights of many inputs are packed otherwise than many.
+  for (int inputs : {1100, 4096, 4100}) {
+    for (double density : {0.02, 0.5}) {
+      TestCase({inputs, 22, 70, density, kBlocks4x1, 11, 0, true}, kKinds,
+               kAllKinds, 1);
+    }
+  }
 }
 
 void TestWeights() {

@@ -63,6 +63,7 @@ const Case kCases[] = {
     {64, 32, 20, 1.0, kRandom, 5, 0, true},
     {1700, 600, 2, 0.05, kRandom, -9, 0, true},
     {1030, 280, 70, 0.1, kBlocks4x1, 3, 1, false},
+    {1100, 260, 3, 0.5, kBlocks4x1, 3, 0, true},
     {302, 261, 65, 0.8, kTwoOfFour, 5, 0, true},
 };
 
