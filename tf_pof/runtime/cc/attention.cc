@@ -178,10 +178,12 @@ void RunAttentionTask(void* context, int32_t index, int32_t thread) {
   task.stride = task.params->num_heads * head_size;
   const size_t start =
       static_cast<size_t>(batch) * task.sequence * task.stride + first_channel;
-  task.query += start;
-  task.key += start;
-  task.value += start;
-  task.output += start;
+  // Not what was just copied: gcc 12 adds to two pointers at once, which waits
+  // for the stores of both.
+  task.query = run.task.query + start;
+  task.key = run.task.key + start;
+  task.value = run.task.value + start;
+  task.output = run.task.output + start;
   run.kernel->attention(task);
 }
 

@@ -18,9 +18,9 @@ struct AttentionScratch {
   size_t corrections;  // [keys] int32, to be added to the scores
   size_t mask;         // [keys] float32, -infinity after the sequence
   size_t queries;      // [kQueryRows][depth] int8 or int16
-  size_t scores;       // [kQueryRows][keys] float32
-  size_t weights;      // [kQueryRows][keys] int16
-  size_t context;      // [kQueryRows][channels] float32
+  // [kQueryRows][keys] float32, and int16 weights in their place
+  size_t scores;
+  size_t context;  // [kQueryRows][channels] float32
   size_t total;
 };
 
@@ -43,7 +43,6 @@ static inline AttentionScratch PlanAttention(int sequence, int head_size) {
   plan.mask = take(keys * sizeof(float));
   plan.queries = take(rows * depth * sizeof(int16_t));
   plan.scores = take(rows * keys * sizeof(float));
-  plan.weights = take(rows * keys * sizeof(int16_t));
   plan.context = take(rows * channels * sizeof(float));
   plan.total = end;
   return plan;

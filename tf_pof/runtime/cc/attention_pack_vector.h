@@ -151,7 +151,20 @@ void PackPairs(const int8_t* row, const int8_t* next, int size, int channels,
   }
 }
 
-// Pairs have a key of each of two vectors.
+// The same of kVectors, without a loop.
+template <int kVectors>
+TF_POF_INLINE void PackPairs(const int8_t* row, const int8_t* next,
+                             int16_t* to) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const int d = v * kLanes;
+    Vector::StorePairs(to + 2 * d, row + d, next + d);
+  }
+}
+
+// Pairs have a key of each of two vectors. kChannels are those of the head, and
+// loops are unrolled, or 0 for any number of them.
+template <int kChannels>
 void PackValues(const Head& head) {
   const int channels = head.plan.channels;
   auto* to = head.at<int16_t>(head.plan.value_tile);
@@ -160,31 +173,48 @@ void PackValues(const Head& head) {
     for (int i = 0; i < pairs; ++i, to += 2 * channels) {
       const int8_t* row = head.Row(head.task.value, block + i);
       const int8_t* next = head.Row(head.task.value, block + i + kLanes);
-      PackPairs(row, next, head.head_size, channels, to);
+      if constexpr (kChannels > 0) {
+        PackPairs<kChannels / kLanes>(row, next, to);
+      } else {
+        PackPairs(row, next, head.head_size, channels, to);
+      }
     }
   }
+}
+
+void PackValues(const Head& head) {
+  if (head.head_size == 64) {
+    PackValues<64>(head);
+  } else if (head.head_size == 32) {
+    PackValues<32>(head);
+  } else {
+    PackValues<0>(head);
+  }
+}
+
+// In units of scores; NaN becomes the lowest.
+Vector::Float ClampMask(const Vector::Float& mask) {
+  const Vector::Float clamped = Vector::Min(
+      Vector::Max(mask, Vector::Set(-kMostMask)), Vector::Set(kMostMask));
+  return Vector::Mul(clamped, Vector::Set(kScoreOne));
 }
 
 void PackMask(const Head& head) {
   auto* to = head.at<float>(head.plan.mask);
   const float* mask = head.task.mask;
-  for (int k = 0; k < head.plan.keys; k += kLanes) {
+  for (int k = 0; k < head.plan.keys; k += kLanes, to += kLanes) {
     const int left = head.keys - k;
-    float masks[kLanes];
-    const float* from = masks;
-    if (mask != nullptr && left >= kLanes) {
-      from = mask + k;
-    } else {
-      for (int i = 0; i < kLanes; ++i) {
-        masks[i] = mask == nullptr || i >= left ? 0.0f : mask[k + i];
-      }
+    if (left >= kLanes) {
+      Vector::Store(to, mask == nullptr ? Vector::Set(0.0f)
+                                        : ClampMask(Vector::Load(mask + k)));
+      continue;
     }
-    // NaN becomes the lowest.
-    const Vector::Float clamped =
-        Vector::Min(Vector::Max(Vector::Load(from), Vector::Set(-kMostMask)),
-                    Vector::Set(kMostMask));
-    Vector::Store(to + k, Vector::Mul(clamped, Vector::Set(kScoreOne)));
-    for (int i = Max(left, 0); i < kLanes; ++i) to[k + i] = -INFINITY;
+    Vector::Store(to, Vector::Set(-INFINITY));
+    for (int i = 0; i < left; ++i) {
+      const float one = mask == nullptr ? 0.0f : mask[k + i];
+      const float least = one > -kMostMask ? one : -kMostMask;
+      to[i] = (least < kMostMask ? least : kMostMask) * kScoreOne;
+    }
   }
 }
 
@@ -201,6 +231,7 @@ void PackQueries(const Head& head, int first, int rows) {
     for (int d = head.head_size; d < depth; ++d) to[d] = 0;
   }
   // As many more as a tile may have.
+  if (rows == kQueryRows) return;
   memset(to, 0, (kQueryRows - rows) * depth * sizeof(Element));
 }
 

@@ -35,11 +35,23 @@ TF_POF_INLINE void AddProducts(
     const uint8_t* shared, size_t shared_stride, const uint8_t* own,
     size_t own_stride, int groups,
     typename Product::Sums (&sums)[kRows][kVectors]) {
+#if defined(TF_POF_ADDS_QUADS)
+  if constexpr (Product::kSize == 4 && kRows == 4 && kVectors == 2) {
+    Product::AddQuads(shared, shared_stride, own, own_stride, groups, sums);
+    return;
+  }
+#endif
   for (const uint8_t* end = shared + 4 * groups; shared != end;
        shared += 4, own += own_stride) {
     AddProduct<Product, kRows, kVectors>(shared, shared_stride, own, sums);
   }
 }
+
+// What is known of a query.
+struct QueryRow {
+  Vector::Float highest;  // score, in all lanes
+  Vector::Int sum;        // of the weights of a block of keys
+};
 
 // What scores are made of.
 struct Scores {
@@ -53,7 +65,7 @@ struct Scores {
   int vectors;    // of keys
   int groups;
   float scale;
-  Vector::Float* highest;  // in all lanes, by row
+  QueryRow* states;
 };
 
 // Scores of kRows queries and kVectors of keys.
@@ -88,9 +100,11 @@ TF_POF_INLINE void ScoreTile(const Scores& all, int row, int first,
   }
 }
 
-// Scores of kRows queries. Not inlined, so that pointers stay in registers.
+// Scores of kRows queries. Not inlined, and with a copy that nothing else
+// points to, so that pointers stay in registers.
 template <int kRows>
-__attribute__((noinline)) void ScoreRows(const Scores& all, int row) {
+__attribute__((noinline)) void ScoreRows(const Scores& scores, int row) {
+  const Scores all = scores;
   constexpr int kMost = Vector::Scores::kVectors;
   const Vector::Float scale = Vector::Set(all.scale);
   Vector::Float most[kRows];
@@ -106,12 +120,12 @@ __attribute__((noinline)) void ScoreRows(const Scores& all, int row) {
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    all.highest[row + r] = Vector::Set(Vector::Highest(most[r]));
+    all.states[row + r].highest = Vector::Set(Vector::Highest(most[r]));
   }
 }
 
 // Writes scores, and the highest of each row.
-void Score(const Head& head, int rows, Vector::Float* highest) {
+void Score(const Head& head, int rows, QueryRow* states) {
   using Product = Vector::Scores;
   constexpr int kRows = Product::Rows(Product::kVectors);
   static_assert(kQueryRows % kRows == 0);
@@ -126,7 +140,7 @@ void Score(const Head& head, int rows, Vector::Float* highest) {
                       CeilDiv(head.keys, kPairKeys) * 2,
                       plan.depth / Product::kSize,
                       head.score_scale(),
-                      highest};
+                      states};
   for (int row = 0; row < rows; row += kRows) ScoreRows<kRows>(all, row);
 }
 

@@ -47,34 +47,53 @@ TF_POF_INLINE void ForTiles(int rows, int vectors, const Tile& tile) {
   }
 }
 
-// round(32767 * 2^-x) of two vectors x = most - score: 0 from 16 on. The
-// polynomial is 65534 * 2^-fraction, within 2.
-TF_POF_INLINE Vector::Short Weigh(const float* scores,
-                                  const Vector::Float& most) {
-  const Vector::Int a =
-      Vector::ToFixed(Vector::Sub(most, Vector::Load(scores)));
-  const Vector::Int b =
-      Vector::ToFixed(Vector::Sub(most, Vector::Load(scores + kLanes)));
-  const Vector::Short fraction = Vector::LowHalves(a, b);
-  Vector::Short y = Vector::SetShort(449);
-  y = Vector::SubShort(Vector::SetShort(3494), Vector::MulHigh(y, fraction));
-  y = Vector::SubShort(Vector::SetShort(15698), Vector::MulHigh(y, fraction));
-  y = Vector::SubShort(Vector::SetShort(45419), Vector::MulHigh(y, fraction));
-  y = Vector::SubShort(Vector::SetShort(65533), Vector::MulHigh(y, fraction));
-  return Vector::Halve(Vector::ShiftRight(y, Vector::HighHalves(a, b)));
-}
+// Of the polynomial 65534 * 2^-fraction, which is within 2; and 1.
+constexpr uint16_t kTerms[] = {449, 3494, 15698, 45419, 65533, 1};
+
+#if defined(TF_POF_WEIGHS)
+
+using Weigher = Vector::Weigher;
+
+#else
+
+// Makes weights of the scores of two vectors, and adds them to `sums`:
+// round(32767 * 2^-x) of x = most - score, 0 from 16 on.
+struct Weigher {
+  explicit Weigher(const uint16_t (&)[6]) {}
+
+  __attribute__((always_inline)) void operator()(const float* scores,
+                                                 const Vector::Float* most,
+                                                 int16_t* weights,
+                                                 Vector::Int* sums) const {
+    const Vector::Int a =
+        Vector::ToFixed(Vector::Sub(*most, Vector::Load(scores)));
+    const Vector::Int b =
+        Vector::ToFixed(Vector::Sub(*most, Vector::Load(scores + kLanes)));
+    const Vector::Short fraction = Vector::LowHalves(a, b);
+    Vector::Short y = Vector::SetShort(kTerms[0]);
+#pragma GCC unroll 4
+    for (int i = 1; i < 5; ++i) {
+      y = Vector::SubShort(Vector::SetShort(kTerms[i]),
+                           Vector::MulHigh(y, fraction));
+    }
+    y = Vector::Halve(Vector::ShiftRight(y, Vector::HighHalves(a, b)));
+    Vector::StoreShort(weights, y);
+    *sums = Vector::AddPairs(*sums, y);
+  }
+};
+
+#endif
 
 // What tiles of values are made of: up to kWeightKeys keys.
 struct Values {
-  const float* scores;  // [rows][stride]
-  int16_t* weights;     // the same
+  // [rows][stride]; weights, of 16 bits, take the place of their row's scores.
+  float* scores;
   const uint8_t* values;
   int rows;
   int keys;
   size_t stride;
-  size_t channels;            // of values, bytes of a group
-  const Vector::Float* most;  // score in all lanes, by row
-  Vector::Int* sums;          // of the weights
+  size_t channels;  // of values, bytes of a group
+  QueryRow* row_states;
 };
 
 // Products of the weights of kRows queries and kVectors of the values. If
@@ -88,11 +107,13 @@ TF_POF_INLINE void AddValues(
   const size_t stride = all.stride;
   const int keys = all.keys;
   const size_t channels = all.channels;
-  const auto weigh = [&](int r, int k) __attribute__((always_inline)) {
-    const Vector::Short weight =
-        Weigh(all.scores + r * stride + k, all.most[r]);
-    Vector::StoreShort(all.weights + r * stride + k, weight);
-    all.sums[r] = Vector::AddPairs(all.sums[r], weight);
+  const Weigher weigher(kTerms);
+  const auto weigh = [&all, stride, weigher](
+                         int r, int k) __attribute__((always_inline)) {
+    float* scores = all.scores + r * stride;
+    QueryRow* state = all.row_states + r;
+    weigher(scores + k, &state->highest, reinterpret_cast<int16_t*>(scores) + k,
+            &state->sum);
   };
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -106,8 +127,8 @@ TF_POF_INLINE void AddValues(
     for (int r = 0; r < kRows; ++r) weigh(r, 0);
   }
   const auto* weights =
-      reinterpret_cast<const uint8_t*>(all.weights + row * stride);
-  const size_t weights_stride = stride * sizeof(int16_t);
+      reinterpret_cast<const uint8_t*>(all.scores + row * stride);
+  const size_t weights_stride = stride * sizeof(float);
   const uint8_t* own = all.values + first * 64;
   int k = 0;
   for (; keys - k >= kLanes; k += kPairKeys) {
@@ -147,86 +168,123 @@ struct Context {
   int channels;
   bool is_first;
   bool is_last;
+  bool is_whole;  // the first, the last, and vectors are full of channels
   Quantizer quantize;
   float step;
   float offset;
 
-  // Adds the sums of vectors from channel `at` on, or rounds them after the
-  // last block.
+  // Rounds the sums of all keys, whose weights' sum is `total`.
   template <int kVectors>
-  __attribute__((always_inline)) void Take(Vector::Float (&values)[kVectors],
-                                           int row, int at) const {
-    float* before = sums + row * stride + at;
-    if (!is_first) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        values[v] = Vector::Add(Vector::Load(before + v * kLanes), values[v]);
-      }
-    }
-    if (!is_last) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        Vector::Store(before + v * kLanes, values[v]);
-      }
-      return;
-    }
-    if (row >= rows) return;
-    const Vector::Float scale =
-        Vector::Set(step / static_cast<float>(totals[row]));
+  __attribute__((always_inline)) void Round(
+      const Vector::Float (&values)[kVectors], const Vector::Float& total,
+      Vector::Int (&rounded)[kVectors]) const {
+    const Vector::Float scale = Vector::Div(Vector::Set(step), total);
     const Vector::Float start = Vector::Set(offset);
-    Vector::Int rounded[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       rounded[v] = quantize(Vector::Fma(values[v], scale, start));
     }
-    int8_t* to = output + row * output_stride + at;
-    const int left = channels - at;
-    if (left < kVectors * kLanes) {
-      int8_t last[kVectors * kLanes];
-      for (int v = 0; v < kVectors; ++v) {
-        Vector::StoreInt8(last + v * kLanes, rounded[v]);
-      }
-      memcpy(to, last, left);
-    } else if constexpr (kVectors == 4) {
-      Vector::StoreInt8(to, rounded);
-    } else {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        Vector::StoreInt8(to + v * kLanes, rounded[v]);
-      }
-    }
   }
 };
 
+template <int kVectors>
+TF_POF_INLINE void StoreRounded(const Vector::Int (&rounded)[kVectors],
+                                int8_t* to) {
+  if constexpr (kVectors == 4) {
+    Vector::StoreInt8(to, rounded);
+  } else {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      Vector::StoreInt8(to + v * kLanes, rounded[v]);
+    }
+  }
+}
+
+// Adds the sums of vectors from channel `at` on to those of blocks before, and
+// rounds them after the last block, as far as there are channels.
+template <int kVectors>
+__attribute__((noinline)) void TakeRow(const Context& context,
+                                       const Vector::Int* sums, int row,
+                                       int at) {
+  Vector::Float values[kVectors];
+  float* before = context.sums + row * context.stride + at;
+  for (int v = 0; v < kVectors; ++v) {
+    values[v] = Vector::ToFloat(sums[v]);
+    if (!context.is_first) {
+      values[v] = Vector::Add(Vector::Load(before + v * kLanes), values[v]);
+    }
+    if (!context.is_last) Vector::Store(before + v * kLanes, values[v]);
+  }
+  if (!context.is_last) return;
+  Vector::Int rounded[kVectors];
+  const Vector::Float total =
+      Vector::Set(static_cast<float>(context.totals[row]));
+  context.Round(values, total, rounded);
+  int8_t* to = context.output + row * context.output_stride + at;
+  const int left = context.channels - at;
+  if (left >= kVectors * kLanes) {
+    StoreRounded(rounded, to);
+    return;
+  }
+  int8_t last[kVectors * kLanes];
+  StoreRounded(rounded, last);
+  memcpy(to, last, left);
+}
+
 // The output of kRows queries and kVectors of channels.
 template <int kRows, int kVectors>
-__attribute__((noinline)) void ValueTile(const Values& all,
+__attribute__((noinline)) void ValueTile(const Values& values,
                                          const Context& context, int row,
                                          int first) {
   using Product = Vector::Pairs;
+  const Values all = values;
   typename Product::Sums sums[kRows][kVectors];
   if (first == 0) {
     AddValues<kRows, kVectors, true>(all, row, first, sums);
-    for (int r = row; r < row + kRows; ++r) {
-      context.totals[r] += Vector::SumInt(all.sums[r]);
-    }
   } else {
     AddValues<kRows, kVectors, false>(all, row, first, sums);
   }
+  const int at = first * kLanes;
+  // Without branches what is most frequent: one block of keys, whole tiles.
+  if (context.is_whole && row + kRows <= context.rows) {
+    const Context copy = context;
+    int8_t* to = copy.output + row * copy.output_stride + at;
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r, to += copy.output_stride) {
+      Vector::Float floats[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        floats[v] = Vector::ToFloat(Product::Total(sums[r][v]));
+      }
+      Vector::Int rounded[kVectors];
+      copy.Round(floats,
+                 Vector::ToFloat(Vector::SumOfAll(all.row_states[row + r].sum)),
+                 rounded);
+      StoreRounded(rounded, to);
+    }
+    return;
+  }
+  Vector::Int kept[kRows][kVectors];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    Vector::Float values[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      values[v] = Vector::ToFloat(Product::Total(sums[r][v]));
+      kept[r][v] = Product::Total(sums[r][v]);
     }
-    context.Take(values, row + r, first * kLanes);
+  }
+  const int rows = Min(kRows, context.rows - row);
+  for (int r = 0; r < rows; ++r) {
+    if (context.is_whole || first == 0) {
+      context.totals[row + r] =
+          Vector::SumInt(all.row_states[row + r].sum) +
+          (context.is_first ? 0 : context.totals[row + r]);
+    }
+    TakeRow<kVectors>(context, kept[r], row + r, at);
   }
 }
 
 // Turns scores into weights and writes the output of queries from `query` on.
-void WeighValues(const Head& head, int query, int rows,
-                 const Vector::Float* highest) {
+void WeighValues(const Head& head, int query, int rows, QueryRow* states) {
   using Product = Vector::Pairs;
   const AttentionScratch& plan = head.plan;
   const TfPofAttentionParams& p = *head.task.params;
@@ -241,25 +299,26 @@ void WeighValues(const Head& head, int query, int rows,
                      head.head_size,
                      false,
                      false,
+                     false,
                      Quantizer(p.output.zero_point),
                      step,
                      static_cast<float>(-p.value.zero_point) * step};
   for (int block = 0; block < head.keys; block += kWeightKeys) {
-    Vector::Int sums[kQueryRows];
-    for (auto& sum : sums) sum = Vector::SetInt(0);
+#pragma GCC unroll 12
+    for (int r = 0; r < kQueryRows; ++r) states[r].sum = Vector::SetInt(0);
     const size_t channels = static_cast<size_t>(plan.channels) * 4;
     const Values all = {
-        head.at<const float>(plan.scores) + block,
-        head.at<int16_t>(plan.weights) + block,
+        head.at<float>(plan.scores) + block,
         head.at<const uint8_t>(plan.value_tile) + block / 2 * channels,
         rows,
         Min(head.keys - block, kWeightKeys),
         static_cast<size_t>(plan.keys),
         channels,
-        highest,
-        sums};
+        states};
     context.is_first = block == 0;
     context.is_last = head.keys - block <= kWeightKeys;
+    context.is_whole =
+        context.is_first && context.is_last && plan.channels == head.head_size;
     ForTiles<Product>(rows, plan.channels / kLanes,
                       [&](auto count, int row, int first)
                           __attribute__((always_inline)) {
@@ -290,11 +349,13 @@ void Attention(const AttentionTask& task) {
   for (int first = task.query_begin; first < task.query_end;
        first += kQueryRows) {
     const int rows = Min(kQueryRows, task.query_end - first);
-    Vector::Float highest[kQueryRows] = {};
+    QueryRow states[kQueryRows];
+#pragma GCC unroll 12
+    for (auto& state : states) state.highest = Vector::Set(0.0f);
     PackQueries(head, first, rows);
-    Score(head, rows, highest);
+    Score(head, rows, states);
     if (task.ticks != nullptr) AddTicks(&task.ticks->scores, &now);
-    WeighValues(head, first, rows, highest);
+    WeighValues(head, first, rows, states);
     if (task.ticks != nullptr) AddTicks(&task.ticks->values, &now);
   }
 }

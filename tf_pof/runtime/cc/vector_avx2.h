@@ -199,6 +199,14 @@ struct Vector {
     const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
   }
+  // In all lanes.
+  TF_POF_INLINE Int SumOfAll(Int x) {
+    __m256i sum = _mm256_add_epi32(x.low, x.high);
+    sum = _mm256_add_epi32(sum, _mm256_permute2x128_si256(sum, sum, 1));
+    sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0x4E));
+    sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0xB1));
+    return {sum, sum};
+  }
 
   // 12 registers of sums, 2 of `own` and one of `shared`.
   struct Product {

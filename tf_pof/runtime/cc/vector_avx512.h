@@ -16,6 +16,7 @@ struct Vector {
   using Float = __m512;
   using Int = __m512i;
   using Short = __m512i;
+  using Unaligned = __m512i_u;
 
   TF_POF_INLINE Float Set(float x) { return _mm512_set1_ps(x); }
   TF_POF_INLINE Int SetInt(int32_t x) { return _mm512_set1_epi32(x); }
@@ -104,6 +105,67 @@ struct Vector {
     return _mm512_dpwssd_epi32(sums, x, _mm512_set1_epi16(1));
   }
 
+  // Weigher of attention_vector.h in one statement: left to itself, gcc 12
+  // makes constants and addresses anew for each row.
+#define TF_POF_WEIGHS
+  struct Weigher {
+    Short term0, term1, term2, term3, term4, ones;
+
+    // Loads: gcc 12 would make each in a general register first.
+    TF_POF_INLINE_MEMBER explicit Weigher(const uint16_t (&terms)[6])
+        : term0(LoadAll(terms)),
+          term1(LoadAll(terms + 1)),
+          term2(LoadAll(terms + 2)),
+          term3(LoadAll(terms + 3)),
+          term4(LoadAll(terms + 4)),
+          ones(LoadAll(terms + 5)) {}
+
+    TF_POF_INLINE Short LoadAll(const uint16_t* from) {
+      Short all;
+      asm("vpbroadcastw %1, %0" : "=v"(all) : "m"(*from));
+      return all;
+    }
+
+    TF_POF_INLINE_MEMBER void operator()(const float* scores, const Float* most,
+                                         int16_t* weights, Int* sums) const {
+      Int a, b, fraction;
+      asm volatile(
+          "vmovaps %[most], %[a]\n\t"
+          "vsubps %[second], %[a], %[b]\n\t"
+          "vsubps %[first], %[a], %[a]\n\t"
+          "vcvtps2dq %[b], %[b]\n\t"
+          "vcvtps2dq %[a], %[a]\n\t"
+          "vpslld $16, %[b], %[fraction]\n\t"
+          "vpblendmw %[fraction], %[a], %[fraction]%{%[odd]%}\n\t"
+          "vpsrld $16, %[a], %[a]\n\t"
+          "vpblendmw %[b], %[a], %[a]%{%[odd]%}\n\t"
+          "vpmulhuw %[fraction], %[t0], %[b]\n\t"
+          "vpsubw %[b], %[t1], %[b]\n\t"
+          "vpmulhuw %[fraction], %[b], %[b]\n\t"
+          "vpsubw %[b], %[t2], %[b]\n\t"
+          "vpmulhuw %[fraction], %[b], %[b]\n\t"
+          "vpsubw %[b], %[t3], %[b]\n\t"
+          "vpmulhuw %[fraction], %[b], %[b]\n\t"
+          "vpsubw %[b], %[t4], %[b]\n\t"
+          "vpsrlvw %[a], %[b], %[b]\n\t"
+          "vpxord %[fraction], %[fraction], %[fraction]\n\t"
+          "vmovdqa64 %[sums], %[a]\n\t"
+          "vpavgw %[fraction], %[b], %[b]\n\t"
+          "vmovdqu64 %[b], %[weights]\n\t"
+          "vpdpwssd %[ones], %[b], %[a]\n\t"
+          "vmovdqa64 %[a], %[sums]"
+          : [a] "=&v"(a), [b] "=&v"(b), [fraction] "=&v"(fraction),
+            [sums] "+m"(*sums),
+            [weights] "=m"(*reinterpret_cast<Unaligned*>(weights))
+          : [most] "m"(*most),
+            [first] "m"(*reinterpret_cast<const Unaligned*>(scores)),
+            [second] "m"(*reinterpret_cast<const Unaligned*>(scores + 16)),
+            [t0] "v"(term0), [t1] "v"(term1), [t2] "v"(term2), [t3] "v"(term3),
+            [t4] "v"(term4), [ones] "v"(ones),
+            [odd] "Yk"(static_cast<__mmask32>(0xAAAAAAAA)));
+    }
+  };
+
   TF_POF_INLINE float Sum(Float x) {
     const __m256 eight =
         _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
@@ -114,6 +176,13 @@ struct Vector {
   }
   TF_POF_INLINE float Highest(Float x) { return _mm512_reduce_max_ps(x); }
   TF_POF_INLINE int32_t SumInt(Int x) { return _mm512_reduce_add_epi32(x); }
+  // In all lanes.
+  TF_POF_INLINE Int SumOfAll(Int x) {
+    x = _mm512_add_epi32(x, _mm512_shuffle_i64x2(x, x, 0x4E));
+    x = _mm512_add_epi32(x, _mm512_shuffle_i64x2(x, x, 0xB1));
+    x = _mm512_add_epi32(x, _mm512_shuffle_epi32(x, _MM_PERM_BADC));
+    return _mm512_add_epi32(x, _mm512_shuffle_epi32(x, _MM_PERM_CDAB));
+  }
 
   // Groups of 4 channels of 16 keys become vectors, `row_size` bytes apart.
   // Takes heads of 32 and 64 channels; returns how many keys were packed.
@@ -217,6 +286,45 @@ struct Vector {
     }
     TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
       asm volatile("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(a), "v"(b));
+    }
+
+    // AddProducts() of attention_scores_vector.h in one statement: gcc 12
+    // copies so few sums before and behind each instruction of a loop.
+#define TF_POF_ADDS_QUADS
+    TF_POF_INLINE void AddQuads(const uint8_t* shared, size_t shared_stride,
+                                const uint8_t* own, size_t own_stride,
+                                int groups, Int (&sums)[4][2]) {
+      const uint8_t* end = shared + 4 * groups;
+      Int first, second, group;
+      // clang-format off
+#define TF_POF_ROW(place, a, b)               \
+  "vpbroadcastd (" place "), %[group]\n\t"    \
+  "vpdpbusd %[first], %[group], %[" a "]\n\t" \
+  "vpdpbusd %[second], %[group], %[" b "]\n\t"
+      // clang-format on
+      asm volatile(".p2align 5\n1:\n\t"
+                   "vmovdqa64 (%[own]), %[first]\n\t"
+                   "vmovdqa64 64(%[own]), %[second]\n\t"  //
+                   TF_POF_ROW("%[shared]", "a0", "b0")
+                       TF_POF_ROW("%[shared],%[stride]", "a1", "b1")
+                           TF_POF_ROW("%[shared],%[stride],2", "a2", "b2")
+                               TF_POF_ROW("%[shared],%[stride3]", "a3", "b3")
+                   "add $4, %[shared]\n\t"
+                   "add %[own_stride], %[own]\n\t"
+                   "cmp %[end], %[shared]\n\t"
+                   "jne 1b"
+                   : [shared] "+r"(shared), [own] "+r"(own),
+                     [first] "=&v"(first), [second] "=&v"(second),
+                     [group] "=&v"(group), [a0] "+v"(sums[0][0]),
+                     [b0] "+v"(sums[0][1]), [a1] "+v"(sums[1][0]),
+                     [b1] "+v"(sums[1][1]), [a2] "+v"(sums[2][0]),
+                     [b2] "+v"(sums[2][1]), [a3] "+v"(sums[3][0]),
+                     [b3] "+v"(sums[3][1])
+                   : [stride] "r"(shared_stride),
+                     [stride3] "r"(3 * shared_stride),
+                     [own_stride] "r"(own_stride), [end] "r"(end)
+                   : "cc", "memory");
+#undef TF_POF_ROW
     }
   };
   using Scores = Quads;

@@ -203,6 +203,7 @@ struct Vector {
     return vaddvq_s32(
         vaddq_s32(vaddq_s32(x.v[0], x.v[1]), vaddq_s32(x.v[2], x.v[3])));
   }
+  TF_POF_INLINE Int SumOfAll(const Int& x) { return SetInt(SumInt(x)); }
 
   struct Pairs {
     using SharedElement = int16_t;

@@ -213,6 +213,7 @@ struct Vector {
     for (int32_t lane : x.lane) sum += lane;
     return sum;
   }
+  TF_POF_INLINE Int SumOfAll(const Int& x) { return SetInt(SumInt(x)); }
 
   // Dot products: to each lane, those of a group of values, 4 bytes that all
   // lanes share and 4 of its own, are added.
