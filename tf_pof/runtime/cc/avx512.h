@@ -102,12 +102,16 @@ TF_POF_INLINE void Scale(const Epilogue& epilogue, const __m512i sums[4],
   for (int i = 0; i < 4; ++i) values[i] = _mm512_cvtps_epi32(scaled[i]);
 }
 
+// The zero point of bytes that are value + 128.
+TF_POF_INLINE __m512i PanelZeroPoint(const Epilogue& epilogue) {
+  return _mm512_set1_epi16(static_cast<int16_t>(epilogue.zero_point + 128));
+}
+
 // Four vectors of requantized values to saturated bytes, each value + 128. In
 // each 128-bit lane: four bytes of the first, then of the others.
 TF_POF_INLINE __m512i Narrow(const __m512i values[4],
                              const Epilogue& epilogue) {
-  const __m512i zero_point =
-      _mm512_set1_epi16(static_cast<int16_t>(epilogue.zero_point + 128));
+  const __m512i zero_point = PanelZeroPoint(epilogue);
   return _mm512_packus_epi16(
       _mm512_adds_epi16(_mm512_packs_epi32(values[0], values[1]), zero_point),
       _mm512_adds_epi16(_mm512_packs_epi32(values[2], values[3]), zero_point));

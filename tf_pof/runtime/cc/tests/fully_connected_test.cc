@@ -43,7 +43,7 @@ void TestShapes() {
   // Few weights of many inputs are packed otherwise than many.
   for (int inputs : {1100, 4096, 4100}) {
     for (double density : {0.02, 0.5}) {
-      TestCase({inputs, 22, 70, density, kBlocks4x1, 11, 0, true}, kKinds,
+      TestCase({inputs, 24, 70, density, kBlocks4x1, 11, 0, true}, kKinds,
                kAllKinds, 1);
     }
   }
@@ -59,6 +59,14 @@ void TestWeights() {
       }
       TestCase({820, 66, 65, density, pattern, 9, 0, true}, kKinds, 1, 1);
     }
+  }
+}
+
+// Blocks with none to a few quads, and no outputs but those of whole blocks.
+void TestShortLists() {
+  for (double density : {0.0, 0.01, 0.03, 0.06, 0.12}) {
+    TestCase({100, 268, 65, density, kBlocks4x1, 11, 0, true}, kKinds,
+             kAllKinds, 1);
   }
 }
 
@@ -231,6 +239,7 @@ int main() {
   TestAllTokenCounts();
   TestShapes();
   TestWeights();
+  TestShortLists();
   TestTwoOfFour();
   TestThreads();
   TestLayersOfOneInput();
