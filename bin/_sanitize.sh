@@ -71,7 +71,7 @@ then
   lines+=("fuzz targets: FAILED to build with $clang")
   code=1
 else
-  for target in packed_weights model; do
+  for target in packed_weights stored model; do
     note "$target fuzz target" fuzz "$target" "${seconds:-20}"
   done
 fi

@@ -2,9 +2,9 @@
 
     python -m tests.runtime.seeds tf_pof/runtime/cc/tests/corpus
 
-Of packed weights: a matrix in blocks of each kind. Of whole models: small
-exported ones, dense and packed, as tests/fake_tflite.h reads them, with inputs
-and a second batch size.
+Of packed weights: a matrix in blocks of each kind. Of layers in files: one edit
+of each kind. Of whole models: small exported ones, dense and packed, as
+tests/fake_tflite.h reads them, with inputs and a second batch size.
 """
 
 import pathlib
@@ -59,6 +59,7 @@ PARAMS = {
 CONSTANT, OUTPUT, ANY_BATCH = 1, 2, 4
 SEALED = 64
 SECOND_BATCH = 3
+EDIT_KINDS = 12
 
 
 def seed(contents: bytes, options: int = 0) -> bytes:
@@ -174,6 +175,10 @@ def main(folder: str) -> None:
         name = f"seed_{block[0]}x{block[1]}"
         path = pathlib.Path(folder, "packed_weights", name)
         path.write_bytes(packed_encoder.encode(values))
+    for kind in range(EDIT_KINDS):
+        # As tests/stored_fuzz.cc reads it: weights, kernel, an Edit.
+        edit = struct.pack("<BBBBHIQ", kind, kind, kind, 1, 0, 40, 1 << 15)
+        pathlib.Path(folder, "stored", f"seed_{kind}").write_bytes(edit)
     for kind in converted.KINDS:
         dense = delegate_test.sparse(kind)
         packed = delegate_test.pack(dense)

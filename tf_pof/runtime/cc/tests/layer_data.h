@@ -112,7 +112,7 @@ Data MakeData(const Case& c) {
   return d;
 }
 
-void FreeData(Data* d) {
+[[maybe_unused]] void FreeData(Data* d) {
   free(d->weights);
   free(d->input);
   free(d->bias);
