@@ -280,6 +280,7 @@ def test_a_wheel_is_built_with_the_library_or_the_reason(tmp_path, compiler):
     assert run.returncode == 0, run.stdout + run.stderr
     (wheel,) = source.glob("tf_pof-*.whl")
     with zipfile.ZipFile(wheel) as archive:
+        assert "tf_pof/runtime/cc/delegate.h" in archive.namelist()
         folder = "tf_pof/runtime/lib/"
         names = [n for n in archive.namelist() if n.startswith(folder)]
         if compiler:

@@ -44,6 +44,11 @@ def test_errors_are_one_line_and_a_code(error, code, capsys):
         assert " ".join(str(error).split()) in printed
 
 
+def test_what_is_no_flag_is_not_ignored(capsys):
+    assert common.guarded(common.require_no_arguments, ["x", "1"]) == 2
+    assert "What is 1? All is given by flags" in capsys.readouterr().err
+
+
 def test_unexpected_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         common.guarded(raising(ZeroDivisionError()), ["x"])

@@ -60,7 +60,7 @@ flags.DEFINE_string("report", None, "JSON file for all that is measured.")
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     common.require_flags("model")
     from tf_pof.runtime import benchmark
     from tf_pof.training import report

@@ -114,6 +114,18 @@ def _with_recipe_paths(argv):
     return result
 
 
+def require_no_arguments(argv: list[str]) -> None:
+    """Flags are all that most commands take.
+
+    Raises:
+        app.UsageError: if there is anything else.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(
+            f"What is {argv[1]}? All is given by flags; --help lists them."
+        )
+
+
 def _fail(error, code: int) -> int:
     name = os.path.basename(sys.argv[0]).removesuffix(".py")
     print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -56,7 +56,7 @@ task_flags.define()
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     common.require_flags("task", "model")
     values = {
         "splits": FLAGS.split,

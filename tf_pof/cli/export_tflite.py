@@ -70,7 +70,7 @@ task_flags.define()
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     common.require_flags("model", "output")
     settings = {
         name: FLAGS[name].value

@@ -83,7 +83,7 @@ flags.DEFINE_bool(
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     common.require_flags("task", "model", "output")
     more = {"task": task_flags.options()}
     if FLAGS.teacher is None:

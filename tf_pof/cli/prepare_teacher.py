@@ -8,7 +8,7 @@ training_flags.define_pretraining(learning_rate_schedule="linear")
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     settings = training_flags.pretraining_settings()
     from tf_pof.training import program
 

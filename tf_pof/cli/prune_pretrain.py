@@ -17,7 +17,7 @@ training_flags.define_distillation(
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     common.require_flags("model", "data", "output")
     distils = FLAGS.distillation_weight or (
         FLAGS.hidden_loss_weight or FLAGS.attention_loss_weight

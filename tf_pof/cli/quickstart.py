@@ -86,7 +86,7 @@ def commands(model: str, output: str, teacher_steps: int, prune_steps: int):
 
 
 def main(argv):
-    del argv
+    common.require_no_arguments(argv)
     console = rich.console.Console(soft_wrap=True)
     model = _MODEL.value
     if model is None:
