@@ -35,9 +35,9 @@ TF_POF_INLINE void AddProducts(
     const uint8_t* shared, size_t shared_stride, const uint8_t* own,
     size_t own_stride, int groups,
     typename Product::Sums (&sums)[kRows][kVectors]) {
-#if defined(TF_POF_ADDS_QUADS)
-  if constexpr (Product::kSize == 4 && kRows == 4 && kVectors == 2) {
-    Product::AddQuads(shared, shared_stride, own, own_stride, groups, sums);
+#if defined(TF_POF_PINS_LOOPS)
+  if constexpr (Product::PinsLoop(kRows, kVectors)) {
+    Product::AddProducts(shared, shared_stride, own, own_stride, groups, sums);
     return;
   }
 #endif

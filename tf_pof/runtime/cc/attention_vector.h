@@ -169,15 +169,15 @@ struct Context {
   bool is_first;
   bool is_last;
   bool is_whole;  // the first, the last, and vectors are full of channels
-  Quantizer quantize;
+  const Quantizer* quantizer;
   float step;
   float offset;
 
   // Rounds the sums of all keys, whose weights' sum is `total`.
   template <int kVectors>
   __attribute__((always_inline)) void Round(
-      const Vector::Float (&values)[kVectors], const Vector::Float& total,
-      Vector::Int (&rounded)[kVectors]) const {
+      const Quantizer& quantize, const Vector::Float (&values)[kVectors],
+      const Vector::Float& total, Vector::Int (&rounded)[kVectors]) const {
     const Vector::Float scale = Vector::Div(Vector::Set(step), total);
     const Vector::Float start = Vector::Set(offset);
 #pragma GCC unroll 4
@@ -219,7 +219,7 @@ __attribute__((noinline)) void TakeRow(const Context& context,
   Vector::Int rounded[kVectors];
   const Vector::Float total =
       Vector::Set(static_cast<float>(context.totals[row]));
-  context.Round(values, total, rounded);
+  context.Round(*context.quantizer, values, total, rounded);
   int8_t* to = context.output + row * context.output_stride + at;
   const int left = context.channels - at;
   if (left >= kVectors * kLanes) {
@@ -248,6 +248,7 @@ __attribute__((noinline)) void ValueTile(const Values& values,
   // Without branches what is most frequent: one block of keys, whole tiles.
   if (context.is_whole && row + kRows <= context.rows) {
     const Context copy = context;
+    const Quantizer quantize = *context.quantizer;
     int8_t* to = copy.output + row * copy.output_stride + at;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r, to += copy.output_stride) {
@@ -257,7 +258,7 @@ __attribute__((noinline)) void ValueTile(const Values& values,
         floats[v] = Vector::ToFloat(Product::Total(sums[r][v]));
       }
       Vector::Int rounded[kVectors];
-      copy.Round(floats,
+      copy.Round(quantize, floats,
                  Vector::ToFloat(Vector::SumOfAll(all.row_states[row + r].sum)),
                  rounded);
       StoreRounded(rounded, to);
@@ -288,7 +289,8 @@ void WeighValues(const Head& head, int query, int rows, QueryRow* states) {
   using Product = Vector::Pairs;
   const AttentionScratch& plan = head.plan;
   const TfPofAttentionParams& p = *head.task.params;
-  int64_t totals[kQueryRows] = {};
+  int64_t totals[kQueryRows];
+  const Quantizer quantizer(p.output.zero_point);
   const float step = p.value.scale / p.output.scale;
   Context context = {head.at<float>(plan.context),
                      totals,
@@ -300,7 +302,7 @@ void WeighValues(const Head& head, int query, int rows, QueryRow* states) {
                      false,
                      false,
                      false,
-                     Quantizer(p.output.zero_point),
+                     &quantizer,
                      step,
                      static_cast<float>(-p.value.zero_point) * step};
   for (int block = 0; block < head.keys; block += kWeightKeys) {

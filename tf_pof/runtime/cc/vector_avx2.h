@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TF_POF_INLINE static inline __attribute__((always_inline))
+#include "products_avx2.h"
 
 namespace tf_pof {
 namespace {
@@ -16,9 +16,7 @@ struct Vector {
   struct Float {
     __m256 low, high;
   };
-  struct Int {
-    __m256i low, high;
-  };
+  using Int = Int32;
   struct Short {
     __m256i low, high;
   };
@@ -208,73 +206,71 @@ struct Vector {
     return {sum, sum};
   }
 
-  // 12 registers of sums, 2 of `own` and one of `shared`.
-  struct Product {
-    static constexpr int kVectors = 1;
-    static constexpr int Rows(int) { return 6; }
-    using Sums = Int;
-    using Shared = __m256i;
-    using Own = Int;
-
-    TF_POF_INLINE Shared LoadShared(const void* from) {
-      int32_t group;
-      memcpy(&group, from, sizeof(group));
-      return _mm256_set1_epi32(group);
+  // 8 x 8 values of 32 bits.
+  TF_POF_INLINE void Transpose32(__m256i (&r)[8]) {
+    __m256i t[8], u[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+      t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
     }
-    TF_POF_INLINE Own LoadOwn(const void* from) {
-      return LoadInt(static_cast<const int32_t*>(from));
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+      u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+      u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+      u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
-    TF_POF_INLINE Sums Start(Int x) { return x; }
-    TF_POF_INLINE Int Total(Sums sums) { return sums; }
-  };
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
+      r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
+    }
+  }
 
-  struct Pairs : Product {
-    using SharedElement = int16_t;
-    using OwnElement = int16_t;
-    static constexpr int kSize = 2;
-    TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
-    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int zero_point,
-                                int16_t* to) {
-      for (int d = 0; d < size; ++d) {
-        to[d] = static_cast<int16_t>(row[d] - zero_point);
+  // 32 bytes, or 16 as 16 bits.
+  TF_POF_INLINE __m256i LoadGroups(const int8_t* from, int8_t) {
+    return LoadBits(from);
+  }
+  TF_POF_INLINE __m256i LoadGroups(const int8_t* from, int16_t) {
+    return _mm256_cvtepi8_epi16(LoadHalfBits(from));
+  }
+
+  // Groups of channels of 16 keys, 32 bits each, become vectors, `row_size`
+  // elements apart. Takes heads of whole registers; returns how many keys were
+  // packed.
+#define TF_POF_PACKS_KEYS
+  template <typename Element>
+  TF_POF_INLINE int PackKeys(const int8_t* from, size_t stride, int sequence,
+                             int head_size, int keys, Element* to,
+                             size_t row_size) {
+    constexpr int kSize = 4 / sizeof(Element);
+    constexpr int kChannels = 8 * kSize;
+    if (head_size % kChannels != 0) return 0;
+    for (int k = 0; k < keys; k += 8, to += 8 * kSize) {
+      const int8_t* rows[8];
+      for (int i = 0; i < 8; ++i) {
+        rows[i] = from + (k + i < sequence ? k + i : sequence - 1) * stride;
+      }
+      for (int d = 0; d < head_size; d += kChannels) {
+        __m256i r[8];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) r[i] = LoadGroups(rows[i] + d, Element());
+        Transpose32(r);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+          StoreBits(to + (d / kSize + i) * row_size, r[i]);
+        }
       }
     }
-    TF_POF_INLINE void Dot(Shared a, __m256i b, __m256i* sums) {
+    return keys;
+  }
+
+  using Pairs = PairProduct;
 #if defined(__AVXVNNI__)
-      *sums = _mm256_dpwssd_avx_epi32(*sums, a, b);
+  using Scores = QuadProduct;
 #else
-      *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(a, b));
-#endif
-    }
-    TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
-      Dot(a, b.low, &sums->low);
-      Dot(a, b.high, &sums->high);
-    }
-  };
-
-#if defined(__AVXVNNI__)
-
-  struct Quads : Product {
-    using SharedElement = uint8_t;
-    using OwnElement = int8_t;
-    static constexpr int kSize = 4;
-    TF_POF_INLINE int Shift(int) { return 128; }
-    TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int, uint8_t* to) {
-      for (int d = 0; d < size; ++d) {
-        to[d] = static_cast<uint8_t>(row[d] ^ 0x80);
-      }
-    }
-    TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
-      sums->low = _mm256_dpbusd_avx_epi32(sums->low, a, b.low);
-      sums->high = _mm256_dpbusd_avx_epi32(sums->high, a, b.high);
-    }
-  };
-  using Scores = Quads;
-
-#else
-
-  using Scores = Pairs;
-
+  using Scores = PairProduct;
 #endif
 };
 

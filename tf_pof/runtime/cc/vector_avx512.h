@@ -261,6 +261,7 @@ struct Vector {
     using SharedElement = int16_t;
     using OwnElement = int16_t;
     static constexpr int kSize = 2;
+    static constexpr bool PinsLoop(int, int) { return false; }
     TF_POF_INLINE void Dot(Shared a, Own b, Sums* sums) {
       asm volatile("vpdpwssd %2, %1, %0" : "+v"(*sums) : "v"(a), "v"(b));
     }
@@ -290,10 +291,13 @@ struct Vector {
 
     // AddProducts() of attention_scores_vector.h in one statement: gcc 12
     // copies so few sums before and behind each instruction of a loop.
-#define TF_POF_ADDS_QUADS
-    TF_POF_INLINE void AddQuads(const uint8_t* shared, size_t shared_stride,
-                                const uint8_t* own, size_t own_stride,
-                                int groups, Int (&sums)[4][2]) {
+#define TF_POF_PINS_LOOPS
+    static constexpr bool PinsLoop(int rows, int vectors) {
+      return rows == 4 && vectors == 2;
+    }
+    TF_POF_INLINE void AddProducts(const uint8_t* shared, size_t shared_stride,
+                                   const uint8_t* own, size_t own_stride,
+                                   int groups, Int (&sums)[4][2]) {
       const uint8_t* end = shared + 4 * groups;
       Int first, second, group;
       // clang-format off
