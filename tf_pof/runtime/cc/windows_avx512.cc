@@ -1,17 +1,11 @@
 // The "windows" kernel on AVX512-VNNI and VBMI: unstructured.
-//
-// A step is one vpermb and one vpdpbusd a token. The first runs in two of the
-// vector pipes of Zen 5, the second in two, of which they share one: 10.7
-// cycles for 16 tokens at best, 11.2 in the order below.
 #include "kernels_x86.h"
 #include "rows_avx512.h"
 #include "windows.h"
+#include "windows_steps_avx512.h"
 
 namespace tf_pof {
 namespace {
-
-constexpr int kMaxTokens = 16;
-constexpr size_t kPrefetch = 4096;
 
 // A block of tokens in scratch memory.
 struct Block {
@@ -103,101 +97,6 @@ void Prepare(const Windows& p, const Task& task, int tokens, int tile,
   }
 }
 
-// The picked inputs of token t. With a base and an index register the
-// instruction spreads over the pipes better than with one register.
-template <int t>
-TF_POF_INLINE __m512i Pick(const uint8_t* inputs, size_t window,
-                           __m512i picks) {
-  __m512i out;
-  asm volatile("vpermb %c4(%1,%2), %3, %0"
-               : "=v"(out)
-               : "r"(inputs), "r"(window), "v"(picks), "i"(t * kWindow));
-  return out;
-}
-
-// Picks between dot products of three tokens before: the best order of those
-// measured.
-template <int tokens, int t>
-TF_POF_INLINE void StepTokens(const uint8_t* inputs, size_t window,
-                              __m512i picks, __m512i weights,
-                              __m512i picked[tokens], __m512i sums[tokens]) {
-  if constexpr (t < tokens) {
-    if constexpr (t >= 3) PinnedDot(&sums[t - 3], picked[t - 3], weights);
-    picked[t] = Pick<t>(inputs, window, picks);
-    if constexpr (t >= 2) PinnedDot(&sums[t - 2], picked[t - 2], weights);
-    if constexpr (t + 1 < tokens) {
-      picked[t + 1] = Pick<t + 1>(inputs, window, picks);
-    }
-    // The pipes are chosen as instructions come in, better so by 2 to 3 %.
-    if constexpr (tokens >= 8) asm volatile("nop\n\tnop");
-    StepTokens<tokens, t + 2>(inputs, window, picks, weights, picked, sums);
-  } else {
-    constexpr int done = t >= 3 ? t - 3 : 0;
-#pragma GCC unroll 4
-    for (int i = done; i < tokens; ++i) {
-      PinnedDot(&sums[i], picked[i], weights);
-    }
-  }
-}
-
-// Where steps go on: those of a group follow those of the one before.
-struct Steps {
-  const uint16_t* window;
-  const WindowStep* step;
-};
-
-template <int tokens>
-TF_POF_INLINE void RunStep(const uint8_t* inputs, int i, const Steps& at,
-                           __m512i sums[tokens]) {
-  const auto* step = reinterpret_cast<const uint8_t*>(at.step + i);
-  const __m512i picks = PinnedLoad(step);
-  PinnedPrefetch(step + kPrefetch);
-  const __m512i weights = PinnedLoad(step + 64);
-  PinnedPrefetch(step + kPrefetch + 64);
-  __m512i picked[tokens];
-  StepTokens<tokens, 0>(
-      inputs, static_cast<size_t>(at.window[i]) * tokens * kWindow, picks,
-      weights, picked, sums);
-}
-
-// All steps of a group; `chains` sums of each token, so that with few tokens
-// one dot product need not wait for the one before.
-template <int tokens, int chains>
-TF_POF_INLINE Steps RunSteps(const uint8_t* inputs, Steps at,
-                             const WindowStep* end, __m512i sums[tokens]) {
-  __m512i more[chains][tokens];
-#pragma GCC unroll 4
-  for (int c = 1; c < chains; ++c) {
-#pragma GCC unroll 16
-    for (int t = 0; t < tokens; ++t) more[c][t] = _mm512_setzero_si512();
-  }
-  for (; chains > 1 && end - at.step >= chains;
-       at.step += chains, at.window += chains) {
-    RunStep<tokens>(inputs, 0, at, sums);
-#pragma GCC unroll 4
-    for (int c = 1; c < chains; ++c) {
-      RunStep<tokens>(inputs, c, at, more[c]);
-    }
-  }
-  if ((end - at.step) % 2 != 0) {
-    RunStep<tokens>(inputs, 0, at, sums);
-    ++at.step;
-    ++at.window;
-  }
-  for (; at.step != end; at.step += 2, at.window += 2) {
-    RunStep<tokens>(inputs, 0, at, sums);
-    RunStep<tokens>(inputs, 1, at, sums);
-  }
-#pragma GCC unroll 4
-  for (int c = 1; c < chains; ++c) {
-#pragma GCC unroll 16
-    for (int t = 0; t < tokens; ++t) {
-      sums[t] = _mm512_add_epi32(sums[t], more[c][t]);
-    }
-  }
-  return at;
-}
-
 // Interleaves what Narrow gave for four groups and four tokens to 64 bytes a
 // token, in the order of LaneByte.
 TF_POF_INLINE void JoinGroups(const __m512i narrow[4], uint8_t* bytes) {
@@ -211,35 +110,65 @@ TF_POF_INLINE void JoinGroups(const __m512i narrow[4], uint8_t* bytes) {
   _mm512_store_si512(bytes + 3 * kUnit, _mm512_unpackhi_epi64(high01, high23));
 }
 
-// Puts a unit's bytes into the order of the outputs and stores them.
-template <bool has_table>
-TF_POF_INLINE void StoreOrdered(const Windows& p, const uint8_t* table,
-                                const Task& task, int unit,
-                                const uint8_t* bytes) {
-  const int begin = unit * kUnit;
-  const int end = begin + kUnit < p.outputs ? begin + kUnit : p.outputs;
+// Bytes of 256; `high` has the top bits of the indices.
+TF_POF_INLINE __m512i OrderBytes(const __m512i from[4], __m512i index,
+                                 __mmask64 high) {
+  __m512i low_bytes = index, high_bytes = index;
+  asm("vpermi2b %2, %1, %0" : "+v"(low_bytes) : "v"(from[0]), "v"(from[1]));
+  asm("vpermi2b %2, %1, %0" : "+v"(high_bytes) : "v"(from[2]), "v"(from[3]));
+  return _mm512_mask_mov_epi8(low_bytes, high, high_bytes);
+}
+
+// Puts a unit's bytes into the order of the outputs and stores them: 64 at a
+// time, of the last of these those in `last`.
+template <bool has_table, int lines>
+void StoreOrdered(const uint8_t* lane_bytes, const uint8_t* table,
+                  const Task& task, int8_t* output, __mmask64 last,
+                  const uint8_t* bytes) {
   const __m512i flip = _mm512_set1_epi8(-128);
-  auto* output =
-      static_cast<int8_t*>(task.output) + (unit - task.unit_begin) * kUnit;
   // Copies: what is stored might be anywhere for all that compilers know.
   const int tokens = task.tokens;
   const size_t stride = task.stride;
-  // One store, along the rows: from row to row the processor would fetch rows
-  // after the last, which may be another thread's.
+  __m512i index[lines];
+  __mmask64 high[lines];
+#pragma GCC unroll 4
+  for (int i = 0; i < lines; ++i) {
+    index[i] = _mm512_load_si512(lane_bytes + i * 64);
+    high[i] = _mm512_movepi8_mask(index[i]);
+  }
   for (int t = 0; t < tokens; ++t) {
-#pragma GCC unroll 1
-    for (int n = begin; n < end; n += 64) {
-      __m512i out = LookUpBytes(bytes, bytes + 128,
-                                _mm512_load_si512(p.lane_bytes.data + n));
+    __m512i from[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) from[i] = _mm512_load_si512(bytes + i * 64);
+#pragma GCC unroll 4
+    for (int i = 0; i < lines; ++i) {
+      __m512i out = OrderBytes(from, index[i], high[i]);
       if (has_table) {
         // By values, which are not + 128.
         out = _mm512_xor_si512(LookUpBytes(table + 128, table, out), flip);
       }
-      StoreFirst(output + n - begin, FirstBytes(end - n), out);
+      StoreFirst(output + i * 64, i < lines - 1 ? ~__mmask64{0} : last, out);
     }
     bytes += kUnit;
     output += stride;
   }
+}
+
+template <bool has_table>
+void StoreUnit(const Windows& p, const uint8_t* table, const Task& task,
+               int unit, const uint8_t* bytes) {
+  using Function = void (*)(const uint8_t*, const uint8_t*, const Task&,
+                            int8_t*, __mmask64, const uint8_t*);
+  constexpr Function kStore[] = {
+      StoreOrdered<has_table, 1>, StoreOrdered<has_table, 2>,
+      StoreOrdered<has_table, 3>, StoreOrdered<has_table, 4>};
+  const int begin = unit * kUnit;
+  const int count = Min(kUnit, p.outputs - begin);
+  const int lines = CeilDiv(count, 64);
+  kStore[lines - 1](
+      p.lane_bytes.data + begin, table, task,
+      static_cast<int8_t*>(task.output) + (unit - task.unit_begin) * kUnit,
+      FirstBytes(count - (lines - 1) * 64), bytes);
 }
 
 __attribute__((noinline)) void StoreBytes(const Windows& p,
@@ -247,9 +176,9 @@ __attribute__((noinline)) void StoreBytes(const Windows& p,
                                           const Task& task, int unit,
                                           const uint8_t* bytes) {
   if (epilogue.table == nullptr) {
-    StoreOrdered<false>(p, nullptr, task, unit, bytes);
+    StoreUnit<false>(p, nullptr, task, unit, bytes);
   } else {
-    StoreOrdered<true>(p, epilogue.table, task, unit, bytes);
+    StoreUnit<true>(p, epilogue.table, task, unit, bytes);
   }
 }
 
