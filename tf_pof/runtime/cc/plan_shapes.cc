@@ -1,9 +1,11 @@
+#include "kernel.h"
 #include "plan.h"
 
 namespace tf_pof {
 namespace {
 
-constexpr int64_t kMaxElements = int64_t{1} << 31;
+// With those that a last panel has besides, tokens are still an int32.
+constexpr int64_t kMaxElements = (int64_t{1} << 31) - kPanelTokens;
 
 void Report(TfLiteContext* context, const char* sentence, int tensor) {
   const char* name = context->tensors[tensor].name;

@@ -11,7 +11,8 @@
 
 namespace tf_pof {
 
-// To be changed with whatever kernels pack: files of others are not read.
+// To be changed with whatever kernels pack, for builds that do not tell sources
+// apart (CMakeLists.txt does): files of others are not read.
 inline constexpr uint32_t kStoredVersion = 2;
 
 struct StoredArrays {

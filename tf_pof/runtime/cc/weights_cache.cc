@@ -12,6 +12,12 @@
 #include "packed_weights.h"
 #include "weights_file.h"
 
+// Of the sources of all kernels, from CMake; other builds have the version of
+// stored.h alone.
+#ifndef TF_POF_PACKING
+#define TF_POF_PACKING ""
+#endif
+
 namespace tf_pof {
 
 struct CachedLayer {
@@ -62,6 +68,7 @@ Hash HashOf(const LayerSource& source, const Hash& key) {
   hasher.Add(TfPofIsaName(0), strlen(TfPofIsaName(0)));
   hasher.AddValue(sizeof(size_t));
   hasher.AddValue(kStoredVersion);
+  hasher.Add(TF_POF_PACKING, strlen(TF_POF_PACKING));
   return hasher.Result();
 }
 
