@@ -17,7 +17,7 @@ import tempfile
 
 _MODULE = "benchmarks.runtime.model_files"
 _NAME = re.compile(
-    r"(?P<model>\w+?)_(?P<kind>dynamic|\d+_\d+x\d+)_(?P<tokens>\d+)"
+    r"(?P<model>\w+?)_(?P<kind>dynamic|\d+_\d+[x:]\d+)_(?P<tokens>\d+)"
 )
 
 

@@ -36,7 +36,8 @@ SHOW = flags.DEFINE_string("show", None, "Folder to write the results to.")
 SETS = flags.DEFINE_list(
     "sets",
     "table,memory",
-    "Of table, memory, cache, sparsity, tokens and threads.",
+    "Of table, pairs, memory, cache, sparsity, tokens and threads; pairs is "
+    "2:4 by instruction sets.",
 )
 SECONDS = flags.DEFINE_float("seconds", 40, "Begin no row after these.")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "Times that engines take turns.")
@@ -61,6 +62,7 @@ class Row:
         pattern: of the zeros.
         tokens: of the one sequence.
         threads: of both engines.
+        isa: the best instructions that the delegate may use.
     """
 
     set: str
@@ -69,6 +71,7 @@ class Row:
     pattern: str = "1x1"
     tokens: int = 128
     threads: int = 1
+    isa: str = "best"
 
     @property
     def name(self) -> str:
@@ -95,6 +98,10 @@ def rows() -> list[Row]:
             Row("table", "minilm_l6"),
             Row("table", base, threads=2),
         ],
+        "pairs": [
+            Row("pairs", base, 50, "2:4", isa=isa)
+            for isa in ("best", "avxvnni", "avx2")
+        ],
         "memory": [Row("memory", base), Row("memory", "minilm_l6")],
         "cache": [Row("cache", base), Row("cache", "minilm_l6")],
         "sparsity": [Row("sparsity", swept, n) for n in _SPARSITIES],
@@ -108,7 +115,7 @@ def engines(folder: pathlib.Path, row: Row) -> list[Engine]:
     rival, ours = (str(model_files.path(folder, n)) for n in row.files)
     return [
         Engine("LiteRT", rival, None, _VOCABULARY),
-        Engine("tf_pof", ours, {}, _VOCABULARY),
+        Engine("tf_pof", ours, {"isa": row.isa}, _VOCABULARY),
     ]
 
 
@@ -120,7 +127,7 @@ def measure(folder: pathlib.Path, row: Row) -> dict:
         return _footprints(both, shape)
     if row.set == "cache":
         with tempfile.TemporaryDirectory() as kept:
-            options = {"cache_dir": kept}
+            options = {**both[1].options, "cache_dir": kept}
             both.append(Engine(_CACHED, both[1].model, options, _VOCABULARY))
             # The first process fills the folder; medians are of others.
             return _footprints(both, shape)
@@ -148,7 +155,8 @@ def timing_table(found: dict[Row, dict]) -> str:
     ]
     for row, values in found.items():
         ours, rival = values["tf_pof"], values["LiteRT"]
-        cells = [row.model, f"{row.sparsity} %", row.pattern]
+        limit = "" if row.isa == "best" else f", isa={row.isa}"
+        cells = [row.model, f"{row.sparsity} %", row.pattern + limit]
         cells += [row.tokens, row.threads]
         cells += [f"{seconds * 1e3:.2f}" for seconds in (ours, rival)]
         cells.append(f"{rival / ours:.2f}x")
@@ -198,6 +206,7 @@ def show(found: dict[Row, dict], target: pathlib.Path) -> None:
         sets.setdefault(row.set, {})[row] = values
     tables = {
         "table": timing_table,
+        "pairs": timing_table,
         "memory": memory_table,
         "cache": memory_table,
     }

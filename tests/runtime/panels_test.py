@@ -7,7 +7,16 @@ import pytest
 
 from tests.export import converted
 from tests.runtime import built
-from tests.runtime.delegate_test import ISAS, delegated, inputs, run, sparse
+from tests.runtime.delegate_test import (
+    ISAS,
+    assert_follows,
+    delegated,
+    inputs,
+    run,
+    sparse,
+)
+from tf_pof.export import flatbuffer
+from tf_pof.export.encodings import weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,3 +61,83 @@ def test_rows_panels_and_both_mixed_change_no_bit(kind, block, zeros, capfd):
             assert sum("layer_norm" in name for name in panels) > 1
     if block == (1, 1) and "avx512vbmi" in counts:
         assert counts["avx512vbmi"] < counts["scalar"]  # rows of windows
+
+
+def two_of_four(kind):
+    """A model of tests.export.converted with two nonzeros in four inputs."""
+    model = flatbuffer.read(converted.make(kind).contents)
+    rng = np.random.default_rng(6)
+    for matrix in weights.find(model):
+        rows, columns = matrix.values.shape
+        ranks = rng.random((rows, columns // 4, 4)).argsort(-1)
+        live = (ranks < 2).reshape(rows, columns)
+        small = rng.integers(1, 20, (rows, columns), np.int8)
+        values = np.where(matrix.values == 0, small, matrix.values) * live
+        data = values.reshape(-1).view(np.uint8)
+        model.buffers[matrix.buffer].data = data
+    return flatbuffer.write(model)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "span"])
+def test_two_of_four_has_a_kernel_of_256_bits(kind, capfd):
+    contents = two_of_four(kind)
+    expected = {}
+    for isa in ("best", *ISAS):
+        try:
+            interpreter = delegated(contents, isa=isa, verbose=1)
+        except ValueError:
+            continue  # not this processor's
+        assert_follows(contents, interpreter, 3)
+        for signature in interpreter.get_signature_list():
+            values = inputs(interpreter, signature, 3, seed=1)
+            outputs = run(interpreter, signature, values)
+            first = expected.setdefault(signature, outputs)
+            for name, array in first.items():
+                np.testing.assert_array_equal(outputs[name], array)
+        said = capfd.readouterr().err
+        layers = re.findall(r"layer_\d_\w+/kernel: .* zeros: (\S+), ", said)
+        assert layers
+        if isa in ("avx2", "avxvnni"):
+            assert set(layers) == {f"2:4_pairs_{isa}"}
+        else:
+            assert not any("2:4" in name for name in layers)
+
+
+@pytest.mark.parametrize(
+    "readers, operand, panel",
+    [
+        # A residual, what a layer gives to layer norms, and to layers.
+        (("layer_0_attention_add", "layer_0_output_add"), 0, "embeddings"),
+        (("layer_0_attention_add", "layer_0_output_add"), 1, None),
+        (("layer_0_output/", "layer_1_output/"), 0, "layer_0_gelu"),
+    ],
+)
+def test_two_steps_may_read_one_value(readers, operand, panel, capfd):
+    model = flatbuffer.read(sparse("classifier", (4, 1), 0.9))
+    for graph in model.subgraphs:
+        first, second = (
+            operator
+            for reader in readers
+            for operator in graph.operators
+            if graph.tensors[operator.outputs[0]].name.startswith(
+                f"bert/{reader}".encode()
+            )
+            and len(operator.inputs) > 1
+        )
+        second.inputs[operand] = first.inputs[operand]
+    contents = flatbuffer.write(model)
+    expected = {}
+    for isa in ("scalar", "best", *ISAS):
+        try:
+            interpreter = delegated(contents, isa=isa, verbose=1)
+        except ValueError:
+            continue  # not this processor's
+        for batch in (7, 2):
+            assert_follows(contents, interpreter, batch)
+            values = inputs(interpreter, "seq_12", batch)
+            outputs = run(interpreter, "seq_12", values)
+            first = expected.setdefault(batch, outputs)
+            np.testing.assert_array_equal(outputs["logits"], first["logits"])
+        said = capfd.readouterr().err
+        if isa == "scalar" and panel is not None:
+            assert f"tf_pof: stays in panels: bert/{panel}" in said
