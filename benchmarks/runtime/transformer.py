@@ -6,6 +6,9 @@ Prints the microseconds of both for a layer of BERT-Base (or other heads) on
 one thread, medians of taking turns, and the largest difference of int8 outputs
 in steps. LiteRT computes attention and layer norm in float32, from the graph
 that bin/export_tflite writes.
+
+With --beside_compiler builds of two compilers take turns instead, for each of
+--isa, and embeddings, quantize and dequantize are timed as well.
 """
 
 import ctypes
@@ -30,6 +33,9 @@ BESIDE_COMPILER = flags.DEFINE_string(
     "beside_compiler",
     "",
     "A C++ compiler, to be compared to the default one instead of LiteRT.",
+)
+ISA = flags.DEFINE_list(
+    "isa", ["best"], "Instruction sets, with --beside_compiler."
 )
 
 _OPS = schema.BuiltinOperator
@@ -60,6 +66,14 @@ class _LayerNorm(ctypes.Structure):
         ("x", _Quantization),
         ("x_multipliers", ctypes.c_void_p),
         ("output", _Quantization),
+    ]
+
+
+class _Table(ctypes.Structure):
+    _fields_ = [
+        ("rows", ctypes.c_int32),
+        ("table", ctypes.c_void_p),
+        ("quantization", _Quantization),
     ]
 
 
@@ -205,30 +219,42 @@ def medians(*runs) -> list[float]:
     return [statistics.median(mine) for mine in times]
 
 
-def compare(
-    libs, loop, name: str, loaded, data, function: str, arguments, output
-) -> str:
-    """A line of the table; `function` writes int8 rows to `output`."""
+def beside(libs, loop, name: str, function: str, arguments, output) -> str:
+    """A line of the table of compilers; `function` writes to `output`."""
     calls = [getattr(lib.functions, function) for lib in libs]
-    if len(libs) == 2:
+    cells = []
+    for isa in ISA.value:
+        for lib in libs:
+            if lib.functions.TfPofTransformerIsa(isa.encode()) != 0:
+                raise SystemExit(f"This processor has no {isa}.")
         calls[1](*arguments)
         other = output.copy()
         calls[0](*arguments)
         if not np.array_equal(output, other):
             raise SystemExit(f"Compilers change what {function} gives.")
         runs = [loop(call, arguments) for call in calls]
-        return f"| {name} | {turns.cell([turns.compare(*runs)])} |"
+        cells.append(turns.cell([turns.compare(*runs)]))
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def compare(
+    libs, loop, name: str, loaded, data, function: str, arguments, output
+) -> str:
+    """A line of the table; `function` writes int8 rows to `output`."""
+    if len(libs) == 2:
+        return beside(libs, loop, name, function, arguments, output)
+    ours = getattr(libs[0].functions, function)
     litert, inputs, outputs = loaded()
     for tensor, value in zip(inputs, data, strict=True):
         litert.set_tensor(tensor, value)
     # Without the wrapper's checks, which take long.
-    theirs, ours = medians(
-        litert._interpreter.Invoke, lambda: calls[0](*arguments)
+    theirs, mine = medians(
+        litert._interpreter.Invoke, lambda: ours(*arguments)
     )
     expected = litert.get_tensor(outputs[-1]).astype(int)
     steps = np.abs(expected - output).max()
     return (
-        f"{name:24s} {theirs:10.1f} {ours:10.1f} {theirs / ours:8.1f}x"
+        f"{name:24s} {theirs:10.1f} {mine:10.1f} {theirs / mine:8.1f}x"
         f" {steps:6d}"
     )
 
@@ -288,24 +314,78 @@ def time_layer_norm(libs, loop, tokens: int, rng) -> str:
     )
 
 
+def time_embeddings(libs, loop, tokens: int, rng) -> str:
+    """Of words, positions and one type, as BERT's."""
+    channels = HEADS.value * HEAD_SIZE.value
+    sizes = (1000, tokens, 2)
+    rows = [
+        rng.integers(-128, 128, (size, channels), dtype=np.int8)
+        for size in sizes
+    ]
+    tables = (_Table * 3)(
+        *((len(x), p, _INPUT) for x, p in zip(rows, _pointers(*rows)))
+    )
+    words = rng.integers(0, 1000, tokens, dtype=np.int32)
+    types = np.zeros(tokens, np.int32)
+    ids = (_POINTER * 3)(words.ctypes.data, None, types.ctypes.data)
+    gamma, beta = rng.uniform(0.5, 2, (2, channels)).astype("f4")
+    norm = _LayerNorm(
+        channels, *_pointers(gamma, beta), 1e-12, _INPUT, None, _NORM
+    )
+    floats = np.empty((tokens, channels), np.float32)
+    output = np.empty((tokens, channels), np.int8)
+    arguments = [_POINTER(ctypes.addressof(x)) for x in (tables, ids)]
+    arguments += [3, tokens, tokens, _POINTER(ctypes.addressof(norm))]
+    arguments += _pointers(floats, output) + [None]
+    name = f"embeddings, {tokens} tokens"
+    return beside(libs, loop, name, "TfPofEmbeddingsRun", arguments, output)
+
+
+def _time_conversion(libs, loop, function: str, data, output) -> str:
+    # As structs of 8 bytes are passed.
+    quantization = np.array([_INPUT], [("scale", "f4"), ("zero", "i4")])
+    packed = ctypes.c_long(int(quantization.view(np.int64)[0]))
+    inputs, outputs = _pointers(data, output)
+    arguments = [inputs, ctypes.c_size_t(data.size), packed, outputs]
+    name = f"{function[5:].lower()}, {len(data)} tokens"
+    return beside(libs, loop, name, function, arguments, output)
+
+
+def time_quantize(libs, loop, tokens: int, rng) -> str:
+    shape = tokens, HEADS.value * HEAD_SIZE.value
+    floats = rng.normal(0, 1, shape).astype("f4")
+    output = np.empty(shape, np.int8)
+    return _time_conversion(libs, loop, "TfPofQuantize", floats, output)
+
+
+def time_dequantize(libs, loop, tokens: int, rng) -> str:
+    shape = tokens, HEADS.value * HEAD_SIZE.value
+    values = rng.integers(-128, 128, shape, dtype=np.int8)
+    output = np.empty(shape, np.float32)
+    return _time_conversion(libs, loop, "TfPofDequantize", values, output)
+
+
 def main(argv):
     del argv
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         libs = [library.Library(library.build(folder))]
         loop = None
+        measures = [time_attention, time_layer_norm]
         if BESIDE_COMPILER.value:
             other = library.build(f"{folder}/beside", BESIDE_COMPILER.value)
             libs.append(library.Library(other))
             loop = turns.loop(folder)
-            print(f"| | us, and the time of {BESIDE_COMPILER.value} |")
-            print("|---|---|")
+            measures += [time_embeddings, time_quantize, time_dequantize]
+            print(f"us, and the time of {BESIDE_COMPILER.value}\n")
+            print("| | " + " | ".join(ISA.value) + " |")
+            print("|---" * (1 + len(ISA.value)) + "|")
         else:
             print(f"{'':24s} {'LiteRT us':>10s}    here us    ratio  steps")
         for lib in libs:
             lib.functions.TfPofAttentionWorkspace.restype = ctypes.c_size_t
-        for tokens in SEQUENCE.value:
-            for measure in (time_attention, time_layer_norm):
+        for measure in measures:
+            for tokens in SEQUENCE.value:
                 print(measure(libs, loop, tokens, rng), flush=True)
 
 

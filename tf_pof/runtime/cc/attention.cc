@@ -8,8 +8,8 @@
 
 using tf_pof::AttentionTask;
 using tf_pof::AttentionTicks;
-using tf_pof::BestTransformerKernel;
 using tf_pof::CeilDiv;
+using tf_pof::ChosenTransformerKernel;
 using tf_pof::kCacheLine;
 using tf_pof::kPanelTokens;
 using tf_pof::kQueryRows;
@@ -269,7 +269,7 @@ TfPofStatus TfPofAttentionRun(const TfPofAttentionParams* params, int32_t batch,
                               const float* mask, int8_t* output,
                               void* workspace, TfPofThreadPool* pool) {
   return tf_pof::RunAttention(
-      BestTransformerKernel(), params, batch, sequence, query, key, value, mask,
+      ChosenTransformerKernel(), params, batch, sequence, query, key, value, mask,
       output, workspace,
       tf_pof::AttentionThreadBytes(params, sequence, kTfPofRows), pool);
 }

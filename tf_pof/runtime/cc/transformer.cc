@@ -5,8 +5,8 @@
 #include "buffer.h"
 #include "transformer_kernel.h"
 
-using tf_pof::BestTransformerKernel;
 using tf_pof::CeilDiv;
+using tf_pof::ChosenTransformerKernel;
 using tf_pof::kCacheLine;
 using tf_pof::Min;
 using tf_pof::NormTask;
@@ -15,6 +15,8 @@ using tf_pof::TransformerKernel;
 namespace {
 
 using tf_pof::IsValid;
+
+int chosen_isa = static_cast<int>(tf_pof::kBestIsa);
 
 // A task has about this many values, so that a token alone is not one,
 constexpr int kNormValues = 4096;
@@ -113,7 +115,19 @@ TfPofStatus RunNorm(const TransformerKernel& kernel, const NormTask& task,
   return kTfPofOk;
 }
 
+const TransformerKernel& ChosenTransformerKernel() {
+  const int isa = __atomic_load_n(&chosen_isa, __ATOMIC_RELAXED);
+  return BestTransformerKernel(static_cast<Isa>(isa));
+}
+
 }  // namespace tf_pof
+
+TfPofStatus TfPofTransformerIsa(const char* isa) {
+  tf_pof::Isa found;
+  if (!tf_pof::FindIsa(isa, &found)) return kTfPofInvalidArgument;
+  __atomic_store_n(&chosen_isa, static_cast<int>(found), __ATOMIC_RELAXED);
+  return kTfPofOk;
+}
 
 TfPofStatus TfPofLayerNormRun(const TfPofLayerNormParams* params,
                               int32_t tokens, const float* residual,
@@ -127,7 +141,7 @@ TfPofStatus TfPofLayerNormRun(const TfPofLayerNormParams* params,
   task.residual = residual;
   task.float_x = float_x;
   task.x = x;
-  return tf_pof::RunNorm(BestTransformerKernel(), task, tokens, nullptr, 0,
+  return tf_pof::RunNorm(ChosenTransformerKernel(), task, tokens, nullptr, 0,
                          pool);
 }
 
@@ -145,16 +159,16 @@ TfPofStatus TfPofEmbeddingsRun(const TfPofTable* tables,
   task.ids = ids;
   task.num_tables = num_tables;
   task.sequence = sequence;
-  return tf_pof::RunNorm(BestTransformerKernel(), task, tokens, nullptr, 0,
+  return tf_pof::RunNorm(ChosenTransformerKernel(), task, tokens, nullptr, 0,
                          pool);
 }
 
 void TfPofQuantize(const float* input, size_t count,
                    TfPofQuantization quantization, int8_t* output) {
-  BestTransformerKernel().quantize(input, count, quantization, 0, output);
+  ChosenTransformerKernel().quantize(input, count, quantization, 0, output);
 }
 
 void TfPofDequantize(const int8_t* input, size_t count,
                      TfPofQuantization quantization, float* output) {
-  BestTransformerKernel().dequantize(input, count, quantization, 0, output);
+  ChosenTransformerKernel().dequantize(input, count, quantization, 0, output);
 }

@@ -17,6 +17,11 @@
 extern "C" {
 #endif
 
+// Which instructions the functions below take from now on, in all threads: the
+// fastest up to `isa`, a name from TfPofIsaName; NULL or "best" for all that
+// there are, as from the beginning. For benchmarks.
+TfPofStatus TfPofTransformerIsa(const char* isa);
+
 // real = scale * (q - zero_point). To int8: x * (1 / scale) rounded half to
 // even, plus zero_point, saturated; NaN becomes 127. These are XNNPACK's
 // float32 steps on x86, which LiteRT runs.

@@ -115,7 +115,9 @@ extern const TransformerKernel* const kTransformerKernels[];
 extern const int kNumTransformerKernels;
 
 // The fastest of this processor with instructions up to `isa`.
-const TransformerKernel& BestTransformerKernel(Isa isa = kBestIsa);
+const TransformerKernel& BestTransformerKernel(Isa isa);
+// That of the public functions: see TfPofTransformerIsa.
+const TransformerKernel& ChosenTransformerKernel();
 
 // Bytes that a thread needs for itself; 0 for invalid parameters.
 size_t AttentionThreadBytes(const TfPofAttentionParams* params,
