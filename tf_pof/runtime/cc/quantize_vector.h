@@ -33,47 +33,85 @@ struct Quantizer {
   }
 };
 
+// Calls convert(from, to) for four vectors at a time, those at the end in
+// copies.
+template <typename From, typename To, typename Convert>
+TF_POF_INLINE void ConvertAll(const From* input, size_t count, To* output,
+                              const Convert& convert) {
+  constexpr int kAtOnce = 4 * kLanes;
+  size_t i = 0;
+  for (; i + kAtOnce <= count; i += kAtOnce) convert(input + i, output + i);
+  if (i == count) return;
+  From from[kAtOnce] = {};
+  To to[kAtOnce];
+  memcpy(from, input + i, (count - i) * sizeof(From));
+  convert(from, to);
+  memcpy(output + i, to, (count - i) * sizeof(To));
+}
+
+template <bool kPanels>
+void QuantizeTo(const float* input, size_t count,
+                const TfPofQuantization& quantization, int8_t* output) {
+  const Quantizer quantize(quantization.zero_point);
+  const Vector::Float inverse = Vector::Set(1.0f / quantization.scale);
+  ConvertAll(input, count, output,
+             [quantize, inverse](const float* from, int8_t* to)
+                 __attribute__((always_inline)) {
+                   Vector::Int values[4];
+#pragma GCC unroll 4
+                   for (int v = 0; v < 4; ++v) {
+                     values[v] = quantize(
+                         Vector::Mul(Vector::Load(from + v * kLanes), inverse));
+                   }
+                   if (kPanels) {
+                     Vector::StorePanel(reinterpret_cast<uint8_t*>(to), values);
+                   } else {
+                     Vector::StoreInt8(to, values);
+                   }
+                 });
+}
+
+template <bool kPanels>
+void DequantizeFrom(const int8_t* input, size_t count,
+                    const TfPofQuantization& quantization, float* output) {
+  const Vector::Int zero =
+      Vector::SetInt(-(quantization.zero_point + (kPanels ? 128 : 0)));
+  const Vector::Float scale = Vector::Set(quantization.scale);
+  ConvertAll(input, count, output,
+             [zero, scale](const int8_t* from, float* to)
+                 __attribute__((always_inline)) {
+#pragma GCC unroll 4
+                   for (int v = 0; v < 4; ++v) {
+                     const int8_t* at = from + v * kLanes;
+                     const Vector::Int bytes =
+                         kPanels ? Vector::LoadPanel(
+                                       reinterpret_cast<const uint8_t*>(at))
+                                 : Vector::LoadInt8(at);
+                     const Vector::Float steps =
+                         Vector::ToFloat(Vector::AddInt(bytes, zero));
+                     Vector::Store(to + v * kLanes, Vector::Mul(steps, scale));
+                   }
+                 });
+}
+
 // Bytes are those of panels, if `flip` says so: (value + flip) mod 256.
 void Quantize(const float* input, size_t count,
               const TfPofQuantization& quantization, int flip, int8_t* output) {
-  const Quantizer quantize(quantization.zero_point);
-  const Vector::Float inverse = Vector::Set(1.0f / quantization.scale);
-  const auto convert = [&](const float* from, int8_t* to) {
-    Vector::StoreInt8(to, quantize(Vector::Mul(Vector::Load(from), inverse)));
-    for (int i = 0; flip != 0 && i < kLanes; ++i) {
-      to[i] = static_cast<int8_t>(to[i] ^ flip);
-    }
-  };
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) convert(input + i, output + i);
-  if (i == count) return;
-  float from[kLanes] = {};
-  int8_t to[kLanes];
-  memcpy(from, input + i, (count - i) * sizeof(float));
-  convert(from, to);
-  memcpy(output + i, to, count - i);
+  if (flip == 0) {
+    QuantizeTo<false>(input, count, quantization, output);
+  } else {
+    QuantizeTo<true>(input, count, quantization, output);
+  }
 }
 
 void Dequantize(const int8_t* input, size_t count,
                 const TfPofQuantization& quantization, int flip,
                 float* output) {
-  const Vector::Int zero = Vector::SetInt(-(quantization.zero_point + flip));
-  const Vector::Float scale = Vector::Set(quantization.scale);
-  const auto convert = [&](const int8_t* from, float* to) {
-    const Vector::Int bytes =
-        flip == 0 ? Vector::LoadInt8(from)
-                  : Vector::LoadPanel(reinterpret_cast<const uint8_t*>(from));
-    Vector::Store(
-        to, Vector::Mul(Vector::ToFloat(Vector::AddInt(bytes, zero)), scale));
-  };
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) convert(input + i, output + i);
-  if (i == count) return;
-  int8_t from[kLanes] = {};
-  float to[kLanes];
-  memcpy(from, input + i, count - i);
-  convert(from, to);
-  memcpy(output + i, to, (count - i) * sizeof(float));
+  if (flip == 0) {
+    DequantizeFrom<false>(input, count, quantization, output);
+  } else {
+    DequantizeFrom<true>(input, count, quantization, output);
+  }
 }
 
 }  // namespace
