@@ -4,60 +4,13 @@
 // multiplications: bound by the four vector pipes at 3 cycles on Zen 5. With
 // 2x1 and 4x1 blocks the unpacks are shared, and 4x1 is bound by the dot
 // products themselves. With 1x4 blocks loads bound it: 5 for 4 dot products.
-#include "avx512.h"
 #include "buffer.h"
-#include "interleave.h"
 #include "interleave_blocks_avx512.h"
+#include "interleave_pairs_avx512.h"
 #include "kernels_x86.h"
 
 namespace tf_pof {
 namespace {
-
-// Bytes that the stream is fetched ahead: without it layers whose weights
-// come from memory take half as long again.
-constexpr size_t kPrefetch = 4096;
-
-// Sums of 64 tokens are four vectors in the order that unpacking leaves them:
-// vector v has, in each of its four 128-bit lanes L, tokens 16 L + 4 v to
-// 16 L + 4 v + 3. Nobody takes their address, or gcc would store them at every
-// step.
-TF_POF_INLINE void Fill(__m512i sums[4], int32_t value) {
-  for (int i = 0; i < 4; ++i) sums[i] = _mm512_set1_epi32(value);
-}
-
-// Four inputs' panel rows, interleaved: 4 bytes a token, in the order of sums.
-TF_POF_INLINE void LoadQuad(const uint8_t* panel, uint64_t indices,
-                            __m512i quad[4]) {
-  const __m512i a = PinnedLoad8(panel, Bits16<0>(indices));
-  const __m512i b = PinnedLoad8(panel, Bits16<1>(indices));
-  const __m512i c = PinnedLoad8(panel, Bits16<2>(indices));
-  const __m512i d = PinnedLoad8(panel, Bits16<3>(indices));
-  const __m512i low_ab = PinnedUnpackLow8(a, b);
-  const __m512i low_cd = PinnedUnpackLow8(c, d);
-  const __m512i high_ab = PinnedUnpackHigh8(a, b);
-  const __m512i high_cd = PinnedUnpackHigh8(c, d);
-  quad[0] = PinnedUnpackLow16(low_ab, low_cd);
-  quad[1] = PinnedUnpackHigh16(low_ab, low_cd);
-  quad[2] = PinnedUnpackLow16(high_ab, high_cd);
-  quad[3] = PinnedUnpackHigh16(high_ab, high_cd);
-}
-
-// sums += weights (four bytes) times the quad. One statement, because gcc
-// copies sums to and fro between single instructions.
-TF_POF_INLINE void Dot(__m512i sums[4], const __m512i quad[4],
-                       const uint32_t* weights) {
-  __m512i w;
-  asm volatile(
-      "vpbroadcastd %[weights], %[w]\n\t"
-      "vpdpbusd %[w], %[q0], %[s0]\n\t"
-      "vpdpbusd %[w], %[q1], %[s1]\n\t"
-      "vpdpbusd %[w], %[q2], %[s2]\n\t"
-      "vpdpbusd %[w], %[q3], %[s3]"
-      : [w] "=&v"(w), [s0] "+v"(sums[0]), [s1] "+v"(sums[1]),
-        [s2] "+v"(sums[2]), [s3] "+v"(sums[3])
-      : [weights] "m"(*weights), [q0] "v"(quad[0]), [q1] "v"(quad[1]),
-        [q2] "v"(quad[2]), [q3] "v"(quad[3]));
-}
 
 // 64 sums of 32 bits, or as floats, in the order of the tokens.
 __attribute__((noinline, cold)) void FinishWide(__m512i a, __m512i b, __m512i c,
@@ -130,22 +83,6 @@ TF_POF_INLINE void End(const Part& p, int output_in_unit,
   for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 16 * i, sums[i]);
 }
 
-TF_POF_INLINE void Prefetch(const uint8_t* stream, size_t bytes) {
-  for (size_t i = 0; i < bytes; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(stream + kPrefetch + i),
-                 _MM_HINT_T0);
-  }
-}
-
-TF_POF_INLINE void DotPair(const uint8_t* panel, const PairQuad* quad,
-                           __m512i a[4], __m512i b[4]) {
-  __m512i inputs[4];
-  LoadQuad(panel, quad->indices[0], inputs);
-  Dot(a, inputs, &quad->weights[0]);
-  LoadQuad(panel, quad->indices[1], inputs);
-  Dot(b, inputs, &quad->weights[1]);
-}
-
 template <int rows>
 TF_POF_INLINE void DotBlock(const uint8_t* panel, const BlockQuad<rows>* quad,
                             __m512i sums[rows][4]) {
@@ -173,10 +110,7 @@ __attribute__((noinline)) void RunPairs(const Part& part) {
              g->quads * sizeof(PairQuad));
     const PairQuad* end = quad + g->quads;
     if (g->quads % 2 != 0) DotPair(panel, quad++, a, b);
-    for (; quad != end; quad += 2) {
-      DotPair(panel, quad, a, b);
-      DotPair(panel, quad + 1, a, b);
-    }
+    quad = DotPairs(panel, quad, end, a, b);
     End(part, g->first, a);
     if (two) End(part, g->second, b);
   }
@@ -213,23 +147,36 @@ __attribute__((noinline)) void RunBlocks(const Part& part) {
   }
 }
 
-// Blocks of 4 x 1, sooner where nothing but bytes is wanted. With a table of
-// an activation looking up would be what takes the time that is saved.
+// Whether nothing but bytes of these outputs is wanted. With a table of an
+// activation looking up would take the time that is saved.
+bool ToInt8(const Part& p, UnitToInt8* unit) {
+  const Epilogue& epilogue = *p.epilogue;
+  const int start = p.unit * kUnit;
+  *unit = {p.panel,
+           p.groups_end,
+           p.packed->bias.data + start,
+           epilogue.scales + start,
+           static_cast<uint8_t*>(p.output) + p.row * kPanelTokens,
+           PanelZeroPoint(epilogue)};
+  return p.first_tile && p.last_tile && epilogue.type == kTfPofInt8 &&
+         epilogue.table == nullptr && epilogue.bounded;
+}
+
+void RunOnes(const Part& part) {
+  UnitToInt8 unit;
+  if (ToInt8(part, &unit)) {
+    RunPairsToInt8(unit, part.groups, part.stream);
+  } else {
+    RunPairs(part);
+  }
+}
+
 void RunFours(Part part) {
-  const Epilogue& epilogue = *part.epilogue;
-  const int start = part.unit * kUnit;
-  const int outputs = Min(kUnit, part.packed->outputs - start);
-  if (part.first_tile && part.last_tile && epilogue.type == kTfPofInt8 &&
-      epilogue.table == nullptr && epilogue.bounded && outputs % 4 == 0) {
-    const BlocksToInt8 blocks = {
-        part.panel,
-        part.groups_end,
-        part.packed->bias.data + start,
-        epilogue.scales + start,
-        static_cast<uint8_t*>(part.output) + part.row * kPanelTokens,
-        PanelZeroPoint(epilogue)};
+  const int outputs = Min(kUnit, part.packed->outputs - part.unit * kUnit);
+  UnitToInt8 unit;
+  if (ToInt8(part, &unit) && outputs % 4 == 0) {
     // The longest are the first: what is left has next to no weights.
-    part.groups = RunBlocksToInt8(blocks, part.groups, &part.stream);
+    part.groups = RunBlocksToInt8(unit, part.groups, &part.stream);
   }
   RunBlocks<4>(part);
 }
@@ -317,7 +264,7 @@ void RunInterleavedAvx512(const void* packed, const Epilogue& epilogue,
       if (p.columns == 4) {
         RunAligned(part, task.scratch);
       } else if (p.rows == 1) {
-        RunPairs(part);
+        RunOnes(part);
       } else if (p.rows == 2) {
         RunBlocks<2>(part);
       } else {

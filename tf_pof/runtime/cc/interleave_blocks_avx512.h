@@ -1,5 +1,4 @@
-// 4 x 1 blocks, all inputs in one tile and requantized to int8, which is what
-// nearly every call is, in one statement.
+// 4 x 1 blocks to int8, in one statement.
 //
 // Requantizing waits for the last dot products of a block, and a processor does
 // not look far enough ahead to find those of the next block behind it. So two
@@ -8,35 +7,21 @@
 #ifndef TF_POF_RUNTIME_CC_INTERLEAVE_BLOCKS_AVX512_H_
 #define TF_POF_RUNTIME_CC_INTERLEAVE_BLOCKS_AVX512_H_
 
-#include "avx512.h"
-#include "interleave.h"
+#include "interleave_avx512.h"
 
 namespace tf_pof {
-
-// All from the unit's first output on.
-struct BlocksToInt8 {
-  const uint8_t* panel;
-  const InterleaveGroup* groups_end;
-  const int32_t* bias;
-  const float* scales;
-  uint8_t* to;         // [outputs, 64]
-  __m512i zero_point;  // PanelZeroPoint
-};
 
 // A quad at `quad`, interleaved, in registers 16 to 19.
 #define TF_POF_LOAD                                   \
   "mov (%[quad]), %[l]\n\t"                           \
   "prefetcht0 4096(%[quad])\n\t"                      \
   "movzwl %w[l], %k[i]\n\t"                           \
-  "mov %k[l], %k[j]\n\t"                              \
-  "shr $16, %k[j]\n\t"                                \
-  "mov %[l], %[k]\n\t"                                \
-  "shr $32, %[k]\n\t"                                 \
-  "movzwl %w[k], %k[k]\n\t"                           \
-  "shr $48, %[l]\n\t"                                 \
   "vmovdqa64 (%[panel],%[i],8), %%zmm16\n\t"          \
-  "vmovdqa64 (%[panel],%[j],8), %%zmm17\n\t"          \
-  "vmovdqa64 (%[panel],%[k],8), %%zmm18\n\t"          \
+  "bextr %[second], %[l], %[i]\n\t"                   \
+  "vmovdqa64 (%[panel],%[i],8), %%zmm17\n\t"          \
+  "bextr %[third], %[l], %[i]\n\t"                    \
+  "vmovdqa64 (%[panel],%[i],8), %%zmm18\n\t"          \
+  "shr $48, %[l]\n\t"                                 \
   "vmovdqa64 (%[panel],%[l],8), %%zmm19\n\t"          \
   "vpunpcklbw %%zmm17, %%zmm16, %%zmm20\n\t"          \
   "vpunpcklbw %%zmm19, %%zmm18, %%zmm21\n\t"          \
@@ -100,16 +85,16 @@ struct BlocksToInt8 {
 // that has fewer than two quads, which it returns, or to the end. What `to`
 // has for `group` is undefined if that is returned.
 __attribute__((noinline)) static const InterleaveGroup* RunBlocksToInt8(
-    const BlocksToInt8& blocks, const InterleaveGroup* group,
+    const UnitToInt8& unit, const InterleaveGroup* group,
     const uint8_t** stream) {
   static_assert(sizeof(BlockQuad<4>) == 24 && sizeof(InterleaveGroup) == 6,
                 "see below");
   const uint8_t* quad = *stream;
-  const InterleaveGroup* end = blocks.groups_end;
-  const __m512i zero_point = blocks.zero_point;
+  const InterleaveGroup* end = unit.groups_end;
+  const __m512i zero_point = unit.zero_point;
   // Before there is a block before, zeros are stored to this one's outputs.
   uint64_t first = group->first;
-  uint64_t i, j, k, l, last;
+  uint64_t i, j, l, last;
   asm volatile(
       "vpxorq %%zmm24, %%zmm24, %%zmm24\n\t"
       "vpxorq %%zmm25, %%zmm25, %%zmm25\n\t"
@@ -179,10 +164,10 @@ __attribute__((noinline)) static const InterleaveGroup* RunBlocksToInt8(
       TF_POF_FINISH2
       TF_POF_FINISH3
       : [quad] "+r"(quad), [group] "+r"(group), [first] "+r"(first),
-        [i] "=&r"(i), [j] "=&r"(j), [k] "=&r"(k), [l] "=&r"(l),
-        [last] "=&r"(last)
-      : [panel] "r"(blocks.panel), [bias] "r"(blocks.bias),
-        [scales] "r"(blocks.scales), [to] "r"(blocks.to),
+        [i] "=&r"(i), [j] "=&r"(j), [l] "=&r"(l), [last] "=&r"(last)
+      : [panel] "r"(unit.panel), [bias] "r"(unit.bias),
+        [scales] "r"(unit.scales), [to] "r"(unit.to),
+        [second] "r"(uint64_t{0x1010}), [third] "r"(uint64_t{0x1020}),
         [zero] "m"(zero_point), [end] "m"(end)
       : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
         "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",

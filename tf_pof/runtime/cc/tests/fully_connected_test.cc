@@ -62,11 +62,14 @@ void TestWeights() {
   }
 }
 
-// Blocks with none to a few quads, and no outputs but those of whole blocks.
+// Blocks with none to a few quads, and no outputs but those of whole blocks;
+// pairs likewise, and one output that has no other.
 void TestShortLists() {
   for (double density : {0.0, 0.01, 0.03, 0.06, 0.12}) {
     TestCase({100, 268, 65, density, kBlocks4x1, 11, 0, true}, kKinds,
              kAllKinds, 1);
+    TestCase({100, 267, 65, density, kRandom, 11, 0, true}, kKinds, kAllKinds,
+             1);
   }
 }
 
