@@ -209,7 +209,7 @@ double WindowsAvx512Cost(const Layer& layer, const WeightCounts& counts,
                          int tokens) {
   const double groups = CeilDiv(layer.outputs, kLanes);
   // A step loads its weights whatever the number of tokens.
-  const double few = Max(3.5 / tokens, 0.79);
+  const double few = Max(3.5 / tokens, 0.75);
   return (counts.window_steps * few +
           groups * TilesOf(layer.inputs).count * 2.5 + layer.inputs * 0.07) *
          RowsTokens(tokens);
