@@ -269,7 +269,7 @@ TfPofStatus TfPofAttentionRun(const TfPofAttentionParams* params, int32_t batch,
                               const float* mask, int8_t* output,
                               void* workspace, TfPofThreadPool* pool) {
   return tf_pof::RunAttention(
-      ChosenTransformerKernel(), params, batch, sequence, query, key, value, mask,
-      output, workspace,
+      ChosenTransformerKernel(), params, batch, sequence, query, key, value,
+      mask, output, workspace,
       tf_pof::AttentionThreadBytes(params, sequence, kTfPofRows), pool);
 }
