@@ -184,6 +184,38 @@ TF_POF_INLINE __m512i NarrowInOrder(const __m512i sums[4],
   return _mm512_xor_si512(Activate(epilogue, bytes), _mm512_set1_epi8(-128));
 }
 
+// Stores tokens [first + t, first + tokens) of a task as int8, as far as there
+// are any. Not a loop: gcc 12 unrolls it past the last token where sanitizers
+// check it, and then warns of what is read there.
+template <int tokens, int groups, int t = 0>
+TF_POF_INLINE void StoreDenseTokens(const Epilogue& epilogue, const Task& task,
+                                    int column, int first,
+                                    const __m512 scales[4],
+                                    const __m512i sums[tokens][groups]) {
+  if (first + t >= task.tokens) return;
+  // Four vectors are one token of 64 outputs or two of 32.
+  constexpr int kTogether = 4 / groups;
+  constexpr int kNext = t + kTogether - 1 < tokens ? t + kTogether - 1 : t;
+  const __m512i values[4] = {sums[t][0], sums[t][1], sums[kNext][2 % groups],
+                             sums[kNext][3 % groups]};
+  const __m512i bytes = NarrowInOrder(values, scales, epilogue);
+  int8_t* to =
+      static_cast<int8_t*>(task.output) + (first + t) * task.stride + column;
+  if constexpr (groups == 4) {
+    _mm512_storeu_si512(to, bytes);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm512_castsi512_si256(bytes));
+    if (first + t + 1 >= task.tokens) return;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + task.stride),
+                        _mm512_extracti64x4_epi64(bytes, 1));
+  }
+  if constexpr (t + kTogether < tokens) {
+    StoreDenseTokens<tokens, groups, t + kTogether>(epilogue, task, column,
+                                                    first, scales, sums);
+  }
+}
+
 // Stores tokens [first, first + tokens) of a task, as far as there are any.
 template <int tokens, int groups>
 TF_POF_INLINE void StoreDenseGroups(const Epilogue& epilogue, const Task& task,
@@ -209,30 +241,7 @@ TF_POF_INLINE void StoreDenseGroups(const Epilogue& epilogue, const Task& task,
     scales[i] =
         _mm512_loadu_ps(epilogue.scales + n + i % groups * kTileOutputs);
   }
-  // Four vectors are one token of 64 outputs or two of 32.
-  constexpr int kTogether = 4 / groups;
-#pragma GCC unroll 8
-  for (int t = 0; t < tokens; t += kTogether) {
-    __m512i values[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      const int token = t + i / groups;
-      values[i] = sums[token < tokens ? token : t][i % groups];
-    }
-    const __m512i bytes = NarrowInOrder(values, scales, epilogue);
-    int8_t* to =
-        static_cast<int8_t*>(task.output) + (first + t) * task.stride + column;
-    if (first + t >= task.tokens) return;
-    if (groups == 4) {
-      _mm512_storeu_si512(to, bytes);
-      continue;
-    }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                        _mm512_castsi512_si256(bytes));
-    if (first + t + 1 >= task.tokens) return;
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + task.stride),
-                        _mm512_extracti64x4_epi64(bytes, 1));
-  }
+  StoreDenseTokens<tokens, groups>(epilogue, task, column, first, scales, sums);
 }
 
 // Outputs from n on of all tokens of the task; false if tiles are missing, or
