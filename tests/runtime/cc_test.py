@@ -37,7 +37,8 @@ def need(*programs):
 def build(folder, *settings):
     """Configures and builds in `folder`; returns it."""
     run("cmake", "-S", SOURCES, "-B", folder, *settings)
-    run("cmake", "--build", folder, "--parallel", 2)
+    # gcc takes long over intrinsics under sanitizers, on a busy machine longer.
+    run("cmake", "--build", folder, "--parallel", 2, timeout=1800)
     return folder
 
 
