@@ -218,21 +218,34 @@ void PackMask(const Head& head) {
   }
 }
 
-// Packs a block of queries from `first` on.
+// Packs a block of queries from `first` on; kChannels as above.
+template <int kChannels>
 void PackQueries(const Head& head, int first, int rows) {
   using Product = Vector::Scores;
   using Element = typename Product::SharedElement;
+  const int size = kChannels > 0 ? kChannels : head.head_size;
   const int depth = head.plan.depth;
   const int zero_point = head.task.params->query.zero_point;
+  const size_t stride = head.stride;
   auto* to = head.at<Element>(head.plan.queries);
-  const int8_t* row = head.task.query + first * head.stride;
-  for (int r = 0; r < rows; ++r, to += depth, row += head.stride) {
-    Product::ShiftRow(row, head.head_size, zero_point, to);
-    for (int d = head.head_size; d < depth; ++d) to[d] = 0;
+  const int8_t* row = head.task.query + first * stride;
+  for (int r = 0; r < rows; ++r, to += depth, row += stride) {
+    Product::ShiftRow(row, size, zero_point, to);
+    for (int d = size; d < depth; ++d) to[d] = 0;
   }
   // As many more as a tile may have.
   if (rows == kQueryRows) return;
   memset(to, 0, (kQueryRows - rows) * depth * sizeof(Element));
+}
+
+void PackQueries(const Head& head, int first, int rows) {
+  if (head.head_size == 64) {
+    PackQueries<64>(head, first, rows);
+  } else if (head.head_size == 32) {
+    PackQueries<32>(head, first, rows);
+  } else {
+    PackQueries<0>(head, first, rows);
+  }
 }
 
 }  // namespace

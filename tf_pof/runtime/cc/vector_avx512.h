@@ -279,6 +279,14 @@ struct Vector {
         _mm512_storeu_si512(
             to + d, _mm512_xor_si512(_mm512_loadu_si512(row + d), sign));
       }
+      // Masked stores hold up the loads of products.
+      if (d + 32 <= size) {
+        const auto half = reinterpret_cast<const __m256i*>(row + d);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d),
+                            _mm256_xor_si256(_mm256_loadu_si256(half),
+                                             _mm512_castsi512_si256(sign)));
+        d += 32;
+      }
       if (d == size) return;
       const __mmask64 left = ~__mmask64{0} >> (64 - (size - d));
       _mm512_mask_storeu_epi8(
