@@ -112,9 +112,15 @@ struct PairProduct : Product {
   TF_POF_INLINE int Shift(int zero_point) { return -zero_point; }
   TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int zero_point,
                               int16_t* to) {
-    for (int d = 0; d < size; ++d) {
-      to[d] = static_cast<int16_t>(row[d] - zero_point);
+    const __m256i point = _mm256_set1_epi16(static_cast<int16_t>(zero_point));
+    int d = 0;
+    for (; d + 16 <= size; d += 16) {
+      const __m256i wide = _mm256_cvtepi8_epi16(
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + d)));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d),
+                          _mm256_sub_epi16(wide, point));
     }
+    for (; d < size; ++d) to[d] = static_cast<int16_t>(row[d] - zero_point);
   }
   TF_POF_INLINE void Dot(Shared a, __m256i b, __m256i* sums) {
 #if defined(__AVXVNNI__)
@@ -143,9 +149,15 @@ struct QuadProduct : Product {
   TF_POF_ADD_PRODUCTS(TF_POF_ADD_QUADS)
   TF_POF_INLINE int Shift(int) { return 128; }
   TF_POF_INLINE void ShiftRow(const int8_t* row, int size, int, uint8_t* to) {
-    for (int d = 0; d < size; ++d) {
-      to[d] = static_cast<uint8_t>(row[d] ^ 0x80);
+    const __m256i sign = _mm256_set1_epi8(-128);
+    int d = 0;
+    for (; d + 32 <= size; d += 32) {
+      const __m256i bytes =
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + d));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d),
+                          _mm256_xor_si256(bytes, sign));
     }
+    for (; d < size; ++d) to[d] = static_cast<uint8_t>(row[d] ^ 0x80);
   }
   TF_POF_INLINE void Dot(Shared a, __m256i b, __m256i* sums) {
     asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(*sums) : "x"(a), "x"(b));
