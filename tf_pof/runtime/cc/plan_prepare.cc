@@ -129,16 +129,14 @@ bool PackLayers(TfLiteContext* context, const DelegateOptions& options,
 }
 
 // The same on all processors, however few threads calls may take: until weights
-// are packed nothing else of the model can run.
+// are packed nothing else of the model can run. Threads are not those of calls:
+// two models of one delegate could wait for each other, one for a layer that
+// the other packs, the other for the threads.
 bool PackOnAllProcessors(TfLiteContext* context, const DelegateOptions& options,
-                         TfPofThreadPool* pool, Plan* plan) {
-  TfPofThreadPool* larger = nullptr;
-  if (Processors() > TfPofThreadPoolThreads(pool)) {
-    larger = TfPofThreadPoolCreate(Processors());
-  }
-  const bool packed =
-      PackLayers(context, options, larger != nullptr ? larger : pool, plan);
-  if (larger != nullptr) TfPofThreadPoolDelete(larger);
+                         Plan* plan) {
+  TfPofThreadPool* pool = TfPofThreadPoolCreate(Processors());
+  const bool packed = PackLayers(context, options, pool, plan);
+  TfPofThreadPoolDelete(pool);
   return packed;
 }
 
@@ -246,7 +244,7 @@ TfLiteStatus Plan::Prepare(TfLiteContext* context,
   Isa isa = kBestIsa;
   FindIsa(options.isa, &isa);
   kernel = &BestTransformerKernel(isa);
-  if (!packed && !PackOnAllProcessors(context, options, pool, this)) {
+  if (!packed && !PackOnAllProcessors(context, options, this)) {
     return kTfLiteError;
   }
   const bool first = !packed;
