@@ -17,7 +17,7 @@ _EXPORTS = {
     "lock": "tf_pof.pruning.lock",
     "prune": "tf_pof.pruning.wrapper",
     "quantize": "tf_pof.quantization",
-    "save": "tf_pof.models.folder",
+    "save": "tf_pof.models.saving",
     "strip": "tf_pof.pruning.wrapper",
 }
 __all__ = sorted(_EXPORTS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tf_pof  # noqa: F401  (legacy Keras before TensorFlow)
-from tf_pof.models import folder
+from tf_pof.models import folder, saving
 from tf_pof.models import weights
 
 import tensorflow as tf
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 def test_compact_folder_is_the_model_in_bfloat16(tmp_path, tiny):
     model = tiny("pretraining")
-    folder.save(model, tmp_path / "m", compact=True)
+    saving.save(model, tmp_path / "m", compact=True)
     assert not (tmp_path / "m" / "model.safetensors").exists()
     again = folder.load(tmp_path / "m")
     for (path, a), (_, b) in zip(
@@ -23,7 +23,7 @@ def test_compact_folder_is_the_model_in_bfloat16(tmp_path, tiny):
 
 
 def test_corrupt_compact_folder_is_named(tmp_path, tiny):
-    folder.save(tiny(), tmp_path / "m", compact=True)
+    saving.save(tiny(), tmp_path / "m", compact=True)
     path = tmp_path / "m" / "model.safetensors.xz"
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ValueError, match="model.safetensors.xz cannot be"):

@@ -264,42 +264,6 @@ def test_masks_are_applied_on_saving(tiny, tmp_path):
     assert not np.signbit(kernel[mask == 0]).any()
 
 
-def test_a_failed_save_leaves_the_old_folder(tiny, tmp_path, monkeypatch):
-    model = tiny()
-    path = tf_pof.save(model, tmp_path / "model")
-    rename = os.rename
-
-    def full(source, target):
-        if ".tmp-" in os.fspath(source):
-            raise OSError(28, "No space left on device")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
-        tf_pof.save(tiny(seed=9), path)
-    monkeypatch.undo()
-    np.testing.assert_array_equal(
-        tf_pof.load(path).get_weights()[0], model.get_weights()[0]
-    )
-    assert os.listdir(tmp_path) == ["model"]
-
-
-def test_a_crash_between_the_two_renames_loses_nothing(tiny, tmp_path):
-    model = tiny()
-    path = tf_pof.save(model, tmp_path / "model")
-    os.rename(path, f"{path}.old")  # the first of the two
-    np.testing.assert_array_equal(
-        tf_pof.load(path).get_weights()[0], model.get_weights()[0]
-    )
-
-
-def test_save_does_not_replace_other_folders(tiny, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not a model folder"):
-        tf_pof.save(tiny(), tmp_path)
-    assert (tmp_path / "thesis.tex").exists()
-
-
 def test_unreadable_folders_give_one_sentence(tiny, tmp_path):
     with pytest.raises(ValueError, match="no model folder .*nowhere"):
         tf_pof.load("nowhere")

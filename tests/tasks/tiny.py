@@ -18,7 +18,7 @@ import rich.console
 from safetensors.numpy import load_file
 
 from tf_pof._keras import keras
-from tf_pof.models import bert, folder
+from tf_pof.models import bert, saving
 from tf_pof.models.config import BertConfig
 from tf_pof.tasks import program
 
@@ -75,7 +75,7 @@ def save_model(
             layer.kernel.assign(kernel)
             tensors[f"{layer.name}/kernel"] = {"threshold": 0.1}
         told = {"tensors": tensors, "provenance": {"train_steps": 9}}
-    return folder.save(model, path, vocab, told)
+    return saving.save(model, path, vocab, told)
 
 
 def text(r: random.Random, key: str = "", most: int = 12) -> str:

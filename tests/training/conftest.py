@@ -8,7 +8,7 @@ import pytest
 
 from tf_pof._keras import keras
 from tf_pof.data import documents, examples, pipeline
-from tf_pof.models import bert, folder
+from tf_pof.models import bert, saving
 from tf_pof.models.config import BertConfig
 
 _LETTERS = "abcdefgh"
@@ -64,4 +64,4 @@ def model(tmp_path_factory, vocab_file):
         max_sequence_length=24,
     )
     path = str(tmp_path_factory.mktemp("model") / "teacher")
-    return folder.save(bert.build(config, "pretraining"), path, vocab_file)
+    return saving.save(bert.build(config, "pretraining"), path, vocab_file)

@@ -62,8 +62,11 @@ flags.DEFINE_string("report", None, "JSON file for all that is measured.")
 def main(argv):
     common.require_no_arguments(argv)
     common.require_flags("model")
+    from tf_pof import files
     from tf_pof.runtime import benchmark
-    from tf_pof.training import report
+
+    if FLAGS.report is not None:
+        files.require_file_path(FLAGS.report, "The report")
 
     console = rich.console.Console()
     lengths = FLAGS.sequence_lengths
@@ -84,7 +87,7 @@ def main(argv):
     )
     found = benchmark.run(settings, console)
     if FLAGS.report:
-        report.write_json(FLAGS.report, found)
+        files.write_json(FLAGS.report, found)
 
 
 def _file(path):

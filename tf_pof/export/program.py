@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -15,12 +14,12 @@ import rich.console
 import rich.table
 
 from tf_pof._keras import keras
+from tf_pof import files
 from tf_pof.export import encodings, metadata, parity, size
 from tf_pof.export.convert import convert
 from tf_pof.models import bert, weights
 from tf_pof.quantization import QuantizedModel, saved
 from tf_pof.tasks import trained
-from tf_pof.training import report as reports
 
 # Below it zeros are chance.
 _SPARSE = 0.01
@@ -72,9 +71,9 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         OSError: if something cannot be read or written.
     """
     began = time.monotonic()
-    for path in (settings.output, settings.report):
-        if path and os.path.isdir(path):
-            raise ValueError(f"{path} is a folder: name a file.")
+    files.require_file_path(settings.output, "The output")
+    if settings.report is not None:
+        files.require_file_path(settings.report, "The report")
     keras.mixed_precision.set_global_policy("float32")
     model, provenance = load(settings.model)
     model.vocab_file = settings.vocab or model.vocab_file
@@ -90,8 +89,6 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     )
     lengths = described["sequence_lengths"]
     data = _parity_data(model, settings, lengths) if settings.parity else None
-    folder = os.path.dirname(os.path.abspath(settings.output))
-    os.makedirs(folder, exist_ok=True)
 
     def progress(step):
         console.print(f"{step}.", soft_wrap=True)
@@ -125,11 +122,11 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         "size": size.report(contents),
         "parity": found,
     }
-    _write(settings.output, contents)
+    files.write_bytes(settings.output, contents)
     result["seconds"] = time.monotonic() - began
     result["peak_bytes"] = _peak_bytes()
     if settings.report:
-        reports.write_json(os.path.abspath(settings.report), result)
+        files.write_json(settings.report, result)
     show(result, console)
     return result
 
@@ -218,24 +215,6 @@ def _parity_data(model, settings, lengths):
         {"sequence_length": lengths[-1], **settings.task},
         settings.parity_examples,
     )
-
-
-def _write(path, contents):
-    """Writes a file whole or not at all."""
-    folder, name = os.path.split(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.tmp-")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _peak_bytes():

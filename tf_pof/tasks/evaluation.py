@@ -12,12 +12,12 @@ import rich.console
 import rich.table
 
 from tf_pof._keras import keras
+from tf_pof import files
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks import registry, scoring, trained
 from tf_pof.tasks.classification import label_order
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.task import Task
-from tf_pof.training import report
 
 
 class Scored(Protocol):
@@ -199,7 +199,7 @@ def evaluate(
         console.print(note, soft_wrap=True)
     show(metrics, console)
     if output:
-        report.write_json(os.path.join(output, "metrics.json"), metrics)
+        files.write_json(os.path.join(output, "metrics.json"), metrics)
         console.print(f"Predictions: {output}")
     return metrics
 

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from tf_pof import files
 from tf_pof.tasks import classification
 from tf_pof.tasks import glue_files
 from tf_pof.tasks import metrics
@@ -185,7 +186,7 @@ class Glue(classification.ClassificationTask):
         ]
         # GLUE names the files after the folders of its download.
         path = os.path.join(folder, f"{self._format.folder}{suffix}.tsv")
-        classification.write_lines(path, "".join(lines))
+        files.write_text(path, "".join(lines))
         return [path]
 
 

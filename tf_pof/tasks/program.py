@@ -10,7 +10,8 @@ import rich.console
 from tf_pof._keras import keras
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.distillation import Distiller
-from tf_pof.models import bert, folder, weights
+from tf_pof import files
+from tf_pof.models import bert, saving, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
 from tf_pof.quantization import quantize, saved
@@ -152,13 +153,13 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     elif locked:
         result["sparsity"] = _summary(locked)
     path = os.path.join(settings.output, "model")
-    folder.save(
+    saving.save(
         trained_model,
         path,
         vocab_file=student.vocab_file,
         sparsity=_provenance(student, result),
     )
-    report.write_json(os.path.join(settings.output, "report.json"), result)
+    files.write_json(os.path.join(settings.output, "report.json"), result)
     show(result, console)
     console.print(f"Model: {path}")
     return result

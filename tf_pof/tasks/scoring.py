@@ -9,7 +9,6 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from tf_pof.distillation.distiller import logits_of
 from tf_pof.tasks.features import Features, padded_length
 
 # Sequences are padded to a multiple of it: few shapes, little padding.

@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 
+from tf_pof import files
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks import squad_decoding
 from tf_pof.tasks import squad_features
@@ -17,7 +18,6 @@ from tf_pof.tasks import squad_metrics
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.squad_files import SquadExample
 from tf_pof.tasks.task import Task
-from tf_pof.training.report import write_json
 
 _OFFICIAL_NAMES = {"train": "train", "validation": "dev"}
 
@@ -188,16 +188,16 @@ class Squad(Task):
         """
         del split
         answers = self._answers(examples, features, outputs)
-        files = {
+        contents = {
             "predictions.json": answers.texts,
             "nbest_predictions.json": answers.n_best,
         }
         if self.version == "2.0":
-            files["null_odds.json"] = answers.null_odds
+            contents["null_odds.json"] = answers.null_odds
         paths = []
-        for name, content in files.items():
+        for name, content in contents.items():
             paths.append(os.path.join(folder, name))
-            write_json(paths[-1], content)
+            files.write_json(paths[-1], content)
         return paths
 
     def notes(self) -> list[str]:

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from tf_pof import files
 from tf_pof.tasks import classification
 from tf_pof.tasks import metrics
 from tf_pof.tasks.classification import Examples, listed
@@ -203,5 +204,5 @@ class Table(classification.ClassificationTask):
         for index, row in zip(examples.indices, rows):
             writer.writerow([index, *row])
         path = os.path.join(folder, "predictions.tsv")
-        classification.write_lines(path, text.getvalue())
+        files.write_text(path, text.getvalue())
         return [path]

@@ -9,6 +9,7 @@ import rich.progress
 import tensorflow as tf
 
 from tf_pof._keras import keras
+from tf_pof import files
 from tf_pof.training.checkpoint import Checkpointer, diverged
 
 
@@ -177,7 +178,4 @@ def _drop_lines_after(path: str, step: int) -> None:
                     kept.append(line)
             except ValueError:
                 break  # The line that a kill cut short.
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(kept)
-    os.replace(temporary, path)
+    files.write_text(path, "".join(kept))

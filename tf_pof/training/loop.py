@@ -7,8 +7,8 @@ import os
 import rich.console
 
 from tf_pof._keras import keras
+from tf_pof import files
 from tf_pof.distillation import Distiller
-from tf_pof.training import report
 from tf_pof.training import strategy as strategies
 from tf_pof.training.callbacks import Progress, SaveCheckpoints
 from tf_pof.training.checkpoint import Checkpointer
@@ -49,7 +49,7 @@ def train(
     chief = strategies.is_chief(strategy)
     if chief:
         # Only now: a command that failed must not claim the folder.
-        report.write_json(settings.path, settings.identity())
+        files.write_json(settings.path, settings.identity())
     if step:
         console.print(f"Going on from step {step} of {settings.train_steps}.")
     if step >= settings.train_steps:

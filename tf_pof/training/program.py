@@ -9,7 +9,7 @@ import rich.console
 
 from tf_pof._keras import keras
 from tf_pof.data import inputs, records
-from tf_pof.models import folder, resolve as models
+from tf_pof.models import resolve as models, saving
 from tf_pof.pruning.wrapper import prune
 from tf_pof.training import loop, report, strategy as strategies
 from tf_pof.training.pretraining import PretrainingDistiller
@@ -79,7 +79,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     )
     if chief:
         path = os.path.join(settings.output, "model")
-        folder.save(
+        saving.save(
             distiller.student,
             path,
             vocab_file=os.path.join(settings.data, "vocab.txt"),

@@ -6,6 +6,7 @@ import os
 import rich.console
 import rich.table
 
+from tf_pof import files
 from tf_pof.training.pretraining import PretrainingDistiller
 
 _NAME = "report.json"
@@ -56,17 +57,7 @@ def read(folder: str) -> dict | None:
 
 def write(folder: str, result: dict) -> None:
     """Writes report.json, which marks the run as finished."""
-    write_json(os.path.join(folder, _NAME), result)
-
-
-def write_json(path: str, value) -> None:
-    """Writes a JSON file that is there whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-    os.replace(temporary, path)
+    files.write_json(os.path.join(folder, _NAME), result)
 
 
 def show(result: dict, console: rich.console.Console) -> None:

@@ -1,0 +1,162 @@
+"""Writes the model folder that `tf_pof.models.folder` reads."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+
+from tf_pof._keras import keras
+from tf_pof import files, untrusted
+from tf_pof.models import weights
+from tf_pof.models.checkpoints import huggingface
+from tf_pof.models.folder import QUANTIZATION, SPARSITY, TOKENIZER, VOCAB
+
+_LOG = logging.getLogger(__name__)
+_VERSION = 1
+# All files that saving writes; nothing else in a folder is ever touched.
+_NAMES = (
+    huggingface.CONFIG,
+    huggingface.WEIGHTS,
+    huggingface.COMPACT,
+    VOCAB,
+    TOKENIZER,
+    SPARSITY,
+    QUANTIZATION,
+)
+
+
+def save(
+    model: keras.Model,
+    path: str | os.PathLike,
+    vocab_file: str | None = None,
+    sparsity: dict | None = None,
+    compact: bool = False,
+) -> str:
+    """Writes a model folder, or replaces the model in one.
+
+    The files of a model are replaced as a set, all or none; other files of the
+    folder stay as they are. A pruned model is stored with its masks applied.
+
+    Args:
+        model: built by `build` or `load`, possibly pruned or quantized.
+        path: of the folder.
+        vocab_file: copied to vocab.txt; by default the model's own.
+        sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
+            schedule, provenance); by default what the model was loaded with,
+            with the zeros it has now. That it lost zeros is logged as a
+            warning.
+        compact: rounds the weights to bfloat16 and compresses them, as
+            model.safetensors.xz.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the path is a file, or a file of the folder that would
+            be replaced is not a model's.
+        OSError: if writing fails; an older model is then left as it was.
+    """
+    path = os.path.abspath(path)
+    vocab_file = vocab_file or model.vocab_file
+    sparsity = sparsity or _sparsity_now(model)
+    written = {
+        huggingface.CONFIG: _json(_config_of(model, compact)),
+    }
+    if compact:
+        written[huggingface.COMPACT] = huggingface.to_compact_bytes(model)
+    else:
+        written[huggingface.WEIGHTS] = huggingface.to_bytes(model)
+    if vocab_file:
+        written[VOCAB] = pathlib.Path(vocab_file).read_bytes()
+    lowercase = getattr(model, "lowercase", None)
+    if lowercase is not None:
+        written[TOKENIZER] = _json({"do_lower_case": lowercase})
+    if sparsity:
+        written[SPARSITY] = _json(dict(sparsity))
+    if hasattr(model, "quantization_state"):
+        written[QUANTIZATION] = _json(model.quantization_state())
+    files.write_set(path, written, remove=_replaced(path, written))
+    return path
+
+
+def _json(value):
+    return files.json_bytes(value, sort_keys=True)
+
+
+def check_path(path: str | os.PathLike) -> None:
+    """Makes sure, before any work, that `save` can write to a path.
+
+    Raises:
+        ValueError, OSError: as `save` would.
+    """
+    path = os.fspath(path)
+    files.require_folder_path(path, "The model")
+    _replaced(path, _NAMES)
+
+
+def _replaced(path, written) -> list[str]:
+    """Files of an older model of ours that a new one does not have.
+
+    Raises:
+        ValueError: if a file would be replaced that is not a model's.
+    """
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ValueError(f"{path} is a file: choose another path.")
+    files.recover(path)
+    there = [n for n in _NAMES if os.path.lexists(os.path.join(path, n))]
+    if not there:
+        return []
+    config = {}
+    if huggingface.CONFIG in there:
+        try:
+            config = untrusted.read_json(
+                os.path.join(path, huggingface.CONFIG)
+            )
+        except ValueError:
+            pass  # It is no model's, whatever it is.
+    if not config.keys() & {"tf_pof", "model_type", "architectures"}:
+        raise ValueError(
+            f"{path} holds {', '.join(there)}, but is not a model folder: "
+            "choose another path, or move what is there."
+        )
+    if "tf_pof" not in config:
+        return []
+    return [name for name in there if name not in written]
+
+
+def _sparsity_now(model):
+    stored = getattr(model, "sparsity", None)
+    if not stored:
+        return None
+    now = weights.sparsity_now(model, stored)
+    if now.get("zeros", 0) < stored.get("zeros", 0):
+        _LOG.warning(
+            "%s has lost zeros (%.1f %% -> %.1f %%): call tf_pof.lock(model) "
+            "before training to keep them.",
+            model.name,
+            100 * stored["sparsity"],
+            100 * now["sparsity"],
+        )
+    return now
+
+
+def _config_of(model, compact):
+    labels = getattr(model, "labels", None) or [
+        f"LABEL_{i}" for i in range(model.num_labels)
+    ]
+    config = {
+        **model.config.to_hf(),
+        "architectures": [huggingface.architecture(model)],
+        "dtype": "bfloat16" if compact else "float32",
+        "tf_pof": {
+            "version": _VERSION,
+            "head": model.head,
+            "num_labels": model.num_labels,
+            "labels": list(labels),
+            "config": dataclasses.asdict(model.config),
+        },
+    }
+    if model.head == "classifier":
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
+    return config

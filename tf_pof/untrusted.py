@@ -1,0 +1,110 @@
+"""JSON that others may have written: read with a cap, held to a schema.
+
+A schema is a pydantic model (or any type that pydantic knows) that stands
+beside the reader of its file. Numbers are finite, types are not guessed
+("5" is no number), and what does not fit is named in one sentence.
+"""
+
+import os
+import stat
+from typing import Any, TypeVar
+
+import pydantic
+
+T = TypeVar("T")
+
+# Far above all that we write; curves and tokenizers stay below it.
+MAX_BYTES = 64 << 20
+
+
+class Schema(pydantic.BaseModel):
+    """Base of schemas: strict types, finite numbers, unknown keys are kept."""
+
+    model_config = pydantic.ConfigDict(
+        strict=True,
+        extra="allow",
+        allow_inf_nan=False,
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+
+def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes:
+    """The contents of a regular file of at most `limit` bytes.
+
+    Raises:
+        ValueError: if it is larger, or no regular file.
+        OSError: if it cannot be read.
+    """
+    # A pipe without a writer would block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path} is no regular file.")
+        contents = file.read(limit + 1)
+    if len(contents) > limit:
+        raise ValueError(
+            f"{path} is larger than the {limit / 2**20:.0f} MB that such a "
+            "file may have."
+        )
+    return contents
+
+
+def read_json(
+    path: str | os.PathLike,
+    schema: type[T] = dict[str, Any],
+    limit: int = MAX_BYTES,
+) -> T:
+    """Reads a JSON file that must fit a schema; see `parse_json`."""
+    return parse_json(read_bytes(path, limit), schema, os.fspath(path))
+
+
+def parse_json(
+    contents: bytes | str, schema: type[T] = dict[str, Any], where: str = "It"
+) -> T:
+    """Parses JSON that must fit a schema.
+
+    Args:
+        contents: of the file, UTF-8; a byte order mark is passed over.
+        schema: a `Schema` or another type that pydantic validates.
+        where: begins the sentence of an error, such as the file's path.
+
+    Returns:
+        An instance of the schema.
+
+    Raises:
+        ValueError: in one sentence that names the field, if the contents are
+            no JSON, are nested too deep, or do not fit.
+    """
+    if isinstance(contents, bytes):
+        contents = contents.removeprefix(b"\xef\xbb\xbf")
+    adapter = pydantic.TypeAdapter(schema)
+    try:
+        return adapter.validate_json(contents)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{where} {_sentence(error)}") from None
+
+
+def fit(value: Any, schema: type[T], where: str) -> T:
+    """Holds a value that was parsed elsewhere to a schema; see `parse_json`."""
+    adapter = pydantic.TypeAdapter(schema)
+    try:
+        return adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{where} {_sentence(error)}") from None
+
+
+def _sentence(error: pydantic.ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return f"is not valid JSON ({first['ctx']['error']})."
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"lacks {place!r}."
+    message = first["msg"][0].lower() + first["msg"][1:]
+    shown = repr(first["input"])
+    if len(shown) > 40:
+        shown = f"{shown[:37]}..."
+    if not place:
+        return f"does not hold what it should: {message}, not {shown}."
+    return f"has a wrong {place!r}: {message}, not {shown}."
