@@ -1,9 +1,10 @@
-import os
+import signal
 import subprocess
 import sys
 
 from absl import app, flags
 import pytest
+from tensorflow import errors
 
 from tf_pof.cli import common
 
@@ -28,6 +29,9 @@ def raising(error):
 @pytest.mark.parametrize(
     "error,code",
     [
+        (MemoryError(), 1),
+        (errors.ResourceExhaustedError(None, None, "OOM\nmore"), 1),
+        (errors.DataLossError(None, None, "truncated record"), 1),
         (ValueError("the data\n  is gone"), 1),
         (OSError("disk full"), 1),
         (app.UsageError("--data must be given"), 2),
@@ -40,7 +44,7 @@ def test_errors_are_one_line_and_a_code(error, code, capsys):
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert "Traceback" not in printed
-    if str(error):
+    if str(error) and not isinstance(error, errors.OpError):
         assert " ".join(str(error).split()) in printed
 
 
@@ -52,18 +56,6 @@ def test_what_is_no_flag_is_not_ignored(capsys):
 def test_unexpected_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         common.guarded(raising(ZeroDivisionError()), ["x"])
-
-
-def test_recipe_is_found_by_bare_name_and_a_local_file_wins(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    found = common.recipe_path("bert_base.flags")
-    assert os.path.isabs(found) and os.path.exists(found)
-    (tmp_path / "bert_base.flags").write_text("--seed=1\n")
-    assert common.recipe_path("bert_base.flags") == "bert_base.flags"
-    with pytest.raises(app.UsageError, match="recipes squad_v2.flags"):
-        common.recipe_path("squadv2.flags")
 
 
 def test_recipe_without_its_paths_says_what_is_missing(tmp_path):
@@ -94,3 +86,42 @@ def test_missing_data_is_one_sentence_without_log_noise(tmp_path):
     assert error.startswith("prepare_teacher: ") and "nowhere" in error
     assert error.count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+WAITING = """
+import signal, sys, time
+from tf_pof.cli import common
+
+def main(argv):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        if "wrapped" in argv:
+            raise RuntimeError("py_function was interrupted") from error
+        raise
+    finally:
+        print("tidied", flush=True)
+
+common.run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["plain", "wrapped"])
+def test_signals_end_a_command_with_one_sentence(number, how):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # The tests may run where a shell has told them to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    printed, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert printed == "tidied\n"
+    assert error.count("\n") == 1
+    assert "interrupted; the same command goes on from here" in error

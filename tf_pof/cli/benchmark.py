@@ -2,7 +2,7 @@
 
 import os
 
-from absl import app, flags
+from absl import flags
 import rich.console
 
 from tf_pof.cli import common
@@ -61,7 +61,6 @@ flags.DEFINE_string("report", None, "JSON file for all that is measured.")
 
 def main(argv):
     common.require_no_arguments(argv)
-    common.require_flags("model")
     from tf_pof import files
     from tf_pof.runtime import benchmark
 
@@ -73,9 +72,10 @@ def main(argv):
     settings = benchmark.Settings(
         model=_file(FLAGS.model),
         compare=FLAGS.compare and _file(FLAGS.compare),
-        sequence_lengths=lengths and _numbers("sequence_lengths", lengths),
+        sequence_lengths=lengths
+        and common.numbers("sequence_lengths", lengths),
         batch_size=FLAGS.batch_size,
-        num_threads=_numbers("num_threads", FLAGS.num_threads),
+        num_threads=common.numbers("num_threads", FLAGS.num_threads),
         rounds=FLAGS.rounds,
         memory=FLAGS.memory,
         profile=FLAGS.profile,
@@ -99,18 +99,13 @@ def _file(path):
     return path
 
 
-def _numbers(flag, values):
-    if not values or not all(v.isdigit() and int(v) > 0 for v in values):
-        raise app.UsageError(
-            f"--{flag} must be numbers from 1, as 1,2, not "
-            f"{','.join(values)}."
-        )
-    return [int(value) for value in values]
-
-
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("model",),
+        example="--model=sst2.tflite --num_threads=1,2",
+    )
 
 
 if __name__ == "__main__":

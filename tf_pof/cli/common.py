@@ -1,25 +1,79 @@
-"""What every command shares: flagfiles by bare name, quiet logs, errors."""
+"""What every command shares: flags and help, quiet logs, signals, errors."""
 
+from collections.abc import Sequence
 import difflib
 from importlib import import_module
-import importlib.resources
+import math
 import os
+import re
+import signal
 import sys
+import threading
 import warnings
 
 from absl import app, flags, logging
 
+from tf_pof.cli import flagfiles, help as helps
 
-def run(main) -> None:
+# Integers that count things; nothing that we count comes near it.
+_MAX_INTEGER = 2**31 - 1
+# The signal that asked the command to end, once one has.
+_stopped_by: list[int] = []
+
+
+def run(main, required: Sequence[str] = (), example: str = "") -> None:
     """Runs `main(argv)` as a command.
 
     A bare name on --flagfile that is not in the current folder is looked for
     among the package's recipes. TensorFlow's log noise is silenced (unless
-    TF_CPP_MIN_LOG_LEVEL is set). Bad usage ends with exit code 2, and a
-    ValueError or OSError with its one sentence and exit code 1.
+    TF_CPP_MIN_LOG_LEVEL is set). Bad usage ends with exit code 2; a
+    ValueError, OSError or interruption with its one sentence and exit code 1.
+
+    Args:
+        main: of the command; the docstring of its module opens --help.
+        required: flags without which the command cannot begin.
+        example: arguments of the example in --help.
     """
     _silence()
-    app.run(lambda argv: sys.exit(guarded(main, argv)), flags_parser=_parse)
+    if answered := _answer(main, required, example):
+        sys.exit(_write(answered))
+    _heed_signals()
+
+    def checked(argv):
+        require_flags(*required)
+        return main(argv)
+
+    app.run(lambda argv: sys.exit(guarded(checked, argv)), flags_parser=_parse)
+
+
+def _answer(main, required, example) -> str | None:
+    """The answer to --help or --version, if one was asked for."""
+    asked = set()
+    for argument in sys.argv[1:]:
+        if argument == "--":
+            break
+        asked.add(argument)
+    if asked & {"-h", "-help", "--help", "--helpshort"}:
+        about = sys.modules[main.__module__].__doc__
+        return helps.text(about, required, example)
+    if asked & {"-version", "--version"}:
+        return f"tf_pof {import_module('tf_pof').__version__}\n"
+    return None
+
+
+def _write(text: str) -> int:
+    """Prints a text, whose reader may have gone (as head does)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    return 0
+
+
+def _drop_output() -> None:
+    # Else Python would tell at its end that it could not flush.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _silence() -> None:
@@ -29,6 +83,27 @@ def _silence() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.set_verbosity(logging.ERROR)
+
+
+def _heed_signals() -> None:
+    """Makes SIGTERM end a command as Ctrl-C does: it tidies up and says so.
+
+    A second signal ends it at once; files are whole even then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number, frame):
+        del frame
+        _stopped_by.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    # A command in the background of a script may have been told to ignore it.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
 
 
 def _import_tensorflow() -> None:
@@ -52,38 +127,66 @@ def guarded(main, argv) -> int:
     """Calls `main(argv)`; returns the exit code, having printed any error."""
     try:
         _import_tensorflow()
-        return main(argv) or 0
-    except (app.UsageError, flags.Error) as error:
-        return _fail(error, 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", 1)
-    except (ValueError, OSError) as error:
-        if os.environ.get("TF_POF_TRACEBACK"):
+        code = main(argv) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # A library may have wrapped the interruption in an error of its own.
+        if _stopped_by or isinstance(error, KeyboardInterrupt):
+            return fail("interrupted; the same command goes on from here", 1)
+        if isinstance(error, (app.UsageError, flags.Error)):
+            return fail(error, 2)
+        sentence = _sentence(error)
+        if sentence is None or os.environ.get("TF_POF_TRACEBACK"):
             raise
-        return _fail(error, 1)
+        return fail(sentence, 1)
 
 
-def recipe_path(name: str) -> str:
-    """The path of a flagfile: as given, or of the package's recipe.
-
-    Raises:
-        app.UsageError: if there is neither, naming like recipes.
-    """
-    if os.path.exists(name):
-        return name
-    recipes = importlib.resources.files("tf_pof") / "flags"
-    if os.sep not in name and (recipes / name).is_file():
-        return str(recipes / name)
-    known = sorted(r.name for r in recipes.iterdir() if r.suffix == ".flags")
-    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known
-    raise app.UsageError(
-        f"There is no flagfile {name}; there are recipes {', '.join(close)}."
+def _sentence(error: BaseException) -> str | None:
+    """What a user is told of an error; None if it is a fault of ours."""
+    if isinstance(error, MemoryError):
+        return (
+            "The memory of this machine is too small for this: ask for less "
+            "at a time, as by --batch_size or --micro_batch_size."
+        )
+    # UnicodeError and its like are ValueErrors: our readers catch them.
+    if isinstance(error, (ValueError, OSError)):
+        return str(error)
+    errors = import_module("tensorflow").errors
+    if isinstance(error, errors.ResourceExhaustedError):
+        return (
+            f"TensorFlow has run out of memory or of room on the disk "
+            f"({_first_line(error)}): ask for less at a time, as by "
+            "--batch_size or --micro_batch_size, or make room."
+        )
+    files = (
+        errors.PermissionDeniedError,
+        errors.NotFoundError,
+        errors.DataLossError,
+        errors.UnavailableError,
     )
+    if isinstance(error, files):
+        return f"TensorFlow could not read or write: {_first_line(error)}."
+    return None
+
+
+def _first_line(error) -> str:
+    lines = str(error.message or error).strip().splitlines() or [""]
+    return lines[0].strip().removesuffix(".")
 
 
 def require_flags(*names: str) -> None:
     """Raises app.UsageError naming those flags that have no value."""
-    missing = [f"--{n}" for n in names if flags.FLAGS[n].value in (None, [])]
+    missing = [
+        f"--{name}"
+        for name in names
+        if flags.FLAGS[name].value in (None, [], "")
+    ]
     if missing:
         raise app.UsageError(
             f"{' and '.join(missing)} must be given: "
@@ -91,27 +194,102 @@ def require_flags(*names: str) -> None:
         )
 
 
+def usage(function, *args, **kwargs):
+    """Calls a function whose ValueErrors are about the values of flags.
+
+    Raises:
+        app.UsageError: in place of a ValueError.
+    """
+    try:
+        return function(*args, **kwargs)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from None
+
+
+def positive(*names: str, below: float = math.inf) -> None:
+    """Lets number flags have values above 0 (and below a bound) alone."""
+    bound = "" if below == math.inf else f" and below {below:g}"
+    for name in names:
+        flags.register_validator(
+            name,
+            # What is not finite has a sentence of its own.
+            lambda value: value is None
+            or not math.isfinite(value)
+            or 0 < value < below,
+            f"must be above 0{bound}",
+        )
+
+
+def below(bound: float, *names: str) -> None:
+    """Lets number flags have values below a bound alone."""
+    for name in names:
+        flags.register_validator(
+            name,
+            lambda value: value is None
+            or not math.isfinite(value)
+            or value < bound,
+            f"must be below {bound:g}",
+        )
+
+
 def _parse(argv):
     try:
-        return flags.FLAGS(_with_recipe_paths(argv))
-    except (flags.Error, app.UsageError) as error:
-        sys.exit(_fail(error, 2))
+        rest = flags.FLAGS(flagfiles.expand(argv))
+        _check_numbers()
+        return rest
+    # absl raises ValueError for --noflag=value.
+    except (flags.Error, app.UsageError, ValueError) as error:
+        sys.exit(fail(_flag_sentence(error), 2))
 
 
-def _with_recipe_paths(argv):
-    result, awaits_path = [], False
-    for i, arg in enumerate(argv):
-        if arg == "--":
-            return result + argv[i:]
-        option = arg.lstrip("-")
-        if awaits_path:
-            arg, awaits_path = recipe_path(arg), False
-        elif i and arg != option and option == "flagfile":
-            awaits_path = True
-        elif i and arg != option and option.startswith("flagfile="):
-            arg = "--flagfile=" + recipe_path(option.partition("=")[2])
-        result.append(arg)
-    return result
+def _flag_sentence(error) -> str:
+    """absl's message, with what is near a misspelt value."""
+    sentence = str(error)
+    # absl formats a tuple here.
+    sentence = re.sub(r"\('(Non-boolean .*?)', .*\)", r"\1", sentence)
+    found = re.fullmatch(r"flag --(.+?)=(.*): value should be one of <(.*)>",
+                         sentence)  # fmt: skip
+    if found:
+        near = difflib.get_close_matches(found[2], found[3].split("|"), n=3)
+        if near:
+            sentence += f"; did you mean {' or '.join(near)}"
+    return sentence if sentence.endswith(".") else f"{sentence}."
+
+
+def _check_numbers() -> None:
+    """Raises app.UsageError for numbers that no flag can mean."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if flag.flag_type() == "float" and flag.value is not None:
+            if not math.isfinite(flag.value):
+                raise app.UsageError(
+                    f"--{name} must be a finite number, not {flag.value}."
+                )
+        if flag.flag_type() == "int" and flag.value is not None:
+            # Seeds have a bound of their own.
+            bound = flag.parser.upper_bound or _MAX_INTEGER
+            if abs(flag.value) > bound:
+                raise app.UsageError(
+                    f"--{name} must be at most {bound}, not {flag.value}."
+                )
+
+
+def numbers(name: str, values: Sequence[str]) -> list[int]:
+    """The values of a list flag as numbers from 1.
+
+    Raises:
+        app.UsageError: if one is something else.
+    """
+    texts = [value.strip() for value in values]
+    if not texts or not all(
+        text.isascii() and text.isdigit() and 0 < int(text[:20]) <= _MAX_INTEGER
+        for text in texts
+    ):
+        raise app.UsageError(
+            f"--{name} must be numbers from 1 with commas between them, as "
+            f"1,2, not {','.join(values)}."
+        )
+    return [int(text) for text in texts]
 
 
 def require_no_arguments(argv: list[str]) -> None:
@@ -126,7 +304,8 @@ def require_no_arguments(argv: list[str]) -> None:
         )
 
 
-def _fail(error, code: int) -> int:
-    name = os.path.basename(sys.argv[0]).removesuffix(".py")
-    print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+def fail(error, code: int) -> int:
+    """Prints one line about an error, and returns the exit code."""
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    print(f"{helps.program()}: {sentence}", file=sys.stderr)
     return code

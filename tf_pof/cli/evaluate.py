@@ -57,7 +57,6 @@ task_flags.define()
 
 def main(argv):
     common.require_no_arguments(argv)
-    common.require_flags("task", "model")
     values = {
         "splits": FLAGS.split,
         "output": FLAGS.output,
@@ -97,7 +96,11 @@ def main(argv):
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("task", "model"),
+        example="--task=sst2 --raw_dir=GLUE --model=runs/sst2",
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,6 @@ task_flags.define()
 
 def main(argv):
     common.require_no_arguments(argv)
-    common.require_flags("model", "output")
     settings = {
         name: FLAGS[name].value
         for name in (
@@ -99,13 +98,9 @@ def main(argv):
 def _sequence_lengths():
     if not FLAGS.sequence_lengths:
         return None
-    try:
-        return sorted({int(length) for length in FLAGS.sequence_lengths})
-    except ValueError:
-        raise app.UsageError(
-            "--sequence_lengths must be numbers with commas between them, not "
-            f"{','.join(FLAGS.sequence_lengths)}."
-        ) from None
+    return sorted(
+        set(common.numbers("sequence_lengths", FLAGS.sequence_lengths))
+    )
 
 
 def _task():
@@ -121,7 +116,12 @@ def _task():
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("model", "output"),
+        example="--model=runs/int8 --output=sst2.tflite --task=sst2 "
+        "--raw_dir=GLUE --sequence_lengths=64,128",
+    )
 
 
 if __name__ == "__main__":

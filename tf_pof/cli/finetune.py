@@ -30,6 +30,7 @@ task_flags.define()
 flags.DEFINE_float(
     "epochs", 3.0, "Passes over the training split.", lower_bound=0.0
 )
+common.positive("epochs")
 flags.DEFINE_bool(
     "lock",
     True,
@@ -84,7 +85,6 @@ flags.DEFINE_bool(
 
 def main(argv):
     common.require_no_arguments(argv)
-    common.require_flags("task", "model", "output")
     more = {"task": task_flags.options()}
     if FLAGS.teacher is None:
         more |= {
@@ -149,7 +149,12 @@ def _pruning_on_the_task() -> dict:
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("task", "model", "output"),
+        example="--flagfile=sst2.flags --raw_dir=GLUE --model=minilm_l6_90 "
+        "--output=runs/sst2",
+    )
 
 
 if __name__ == "__main__":

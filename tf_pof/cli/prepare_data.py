@@ -182,7 +182,6 @@ def main(argv):
         raise app.UsageError(
             f"What is {argv[1]}? Text files are given by --input."
         )
-    common.require_flags("output")
     logging.set_verbosity(logging.ERROR)  # Beam's import has much to say
     import time
 
@@ -234,7 +233,11 @@ def main(argv):
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("output",),
+        example="--input='wiki/*.txt' --output=wiki128",
+    )
 
 
 if __name__ == "__main__":

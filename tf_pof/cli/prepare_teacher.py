@@ -17,7 +17,11 @@ def main(argv):
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("model", "data", "output"),
+        example="--model=bert-base-uncased --data=EXAMPLES --output=TEACHER",
+    )
 
 
 if __name__ == "__main__":

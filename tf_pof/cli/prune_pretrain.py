@@ -18,7 +18,6 @@ training_flags.define_distillation(
 
 def main(argv):
     common.require_no_arguments(argv)
-    common.require_flags("model", "data", "output")
     distils = FLAGS.distillation_weight or (
         FLAGS.hidden_loss_weight or FLAGS.attention_loss_weight
     )
@@ -35,7 +34,12 @@ def main(argv):
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(
+        main,
+        required=("model", "data", "output"),
+        example="--flagfile=bert_base.flags --model=TEACHER --data=EXAMPLES "
+        "--output=OUTPUT",
+    )
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def main(argv):
 
 def run():
     """Console entry point."""
-    common.run(main)
+    common.run(main, example="--output=quick")
 
 
 if __name__ == "__main__":

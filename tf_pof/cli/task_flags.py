@@ -2,6 +2,8 @@
 
 from absl import app, flags
 
+from tf_pof.cli import help as helps
+
 FLAGS = flags.FLAGS
 
 _NAMES = (
@@ -40,6 +42,7 @@ _OPTIONS = (
 )
 
 
+@helps.group("Task and data")
 def define() -> None:
     """Defines them."""
     flags.DEFINE_enum(

@@ -4,11 +4,21 @@ import dataclasses
 
 from absl import app, flags
 
-from tf_pof.cli import common
+from tf_pof.cli import common, help as helps
 
 FLAGS = flags.FLAGS
 
+# Far above all that memory holds.
+_MAX_BATCH = 1 << 20
+_LOSS_WEIGHTS = (
+    "hard_loss_weight",
+    "distillation_weight",
+    "hidden_loss_weight",
+    "attention_loss_weight",
+)
 
+
+@helps.group("Data")
 def define_pretraining(learning_rate_schedule: str) -> None:
     """Defines what prepare_teacher and prune_pretrain share."""
     define(
@@ -31,6 +41,7 @@ def define_pretraining(learning_rate_schedule: str) -> None:
     flags.DEFINE_float(
         "mask_rate", 0.15, "Share of the tokens to predict.", 0.0, 1.0
     )
+    common.positive("mask_rate", below=1)
     flags.DEFINE_integer(
         "evaluate_batches",
         20,
@@ -39,6 +50,7 @@ def define_pretraining(learning_rate_schedule: str) -> None:
     )
 
 
+@helps.group("Training")
 def define(
     train_steps: int,
     batch_size: int,
@@ -73,6 +85,7 @@ def define(
         batch_size,
         "Examples of a step, of all replicas.",
         lower_bound=1,
+        upper_bound=_MAX_BATCH,
     )
     flags.DEFINE_integer(
         "micro_batch_size",
@@ -100,13 +113,23 @@ def define(
     flags.DEFINE_float(
         "clip_norm", 1.0, "Bound on the norm of all gradients; 0 for none.", 0.0
     )
-    flags.DEFINE_float("adam_beta_1", 0.9, "Adam's first-moment decay.")
-    flags.DEFINE_float("adam_beta_2", 0.999, "Adam's second-moment decay.")
+    flags.DEFINE_float("adam_beta_1", 0.9, "Adam's first-moment decay.", 0.0)
+    flags.DEFINE_float(
+        "adam_beta_2", 0.999, "Adam's second-moment decay.", 0.0
+    )
     flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.")
+    common.positive("learning_rate", "adam_epsilon")
     flags.DEFINE_float(
         "dropout", None, "Dropout rate in place of the model's own.", 0.0, 1.0
     )
-    flags.DEFINE_integer("seed", 0, f"Seed of {seed_of}.")
+    common.below(1, "adam_beta_1", "adam_beta_2", "dropout")
+    flags.DEFINE_integer(
+        "seed",
+        0,
+        f"Seed of {seed_of}.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+    )
     flags.DEFINE_enum(
         "precision",
         "float32",
@@ -137,6 +160,7 @@ def define(
     )
 
 
+@helps.group("Pruning")
 def define_pruning(
     final_sparsity: float | None = 0.9,
     ramp_end_step: int | None = 50_000,
@@ -177,21 +201,27 @@ def define_pruning(
         0.0,
         1.0,
     )
-    flags.DEFINE_integer("pruning_begin_step", 0, "First selection.")
+    common.below(1, "initial_sparsity", "final_sparsity")
+    flags.DEFINE_integer(
+        "pruning_begin_step", 0, "First selection.", lower_bound=0
+    )
     flags.DEFINE_integer(
         "pruning_ramp_end_step",
         ramp_end_step,
         f"Step of the final sparsity{by_default}.",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "pruning_end_step",
         end_step,
         f"Last selection; masks stay from there{by_default}.",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "pruning_frequency",
         frequency,
         f"Steps between selections{by_default}.",
+        lower_bound=1,
     )
     flags.DEFINE_bool(
         "keep_pruned_values",
@@ -201,6 +231,7 @@ def define_pruning(
     )
 
 
+@helps.group("Distillation")
 def define_distillation(
     teacher: str, hard_loss_weight: float, distillation_weight: float
 ) -> None:
@@ -224,6 +255,7 @@ def define_distillation(
         0.0,
     )
     flags.DEFINE_float("temperature", 2.0, "Of both distributions.")
+    common.positive("temperature")
     flags.DEFINE_float(
         "hidden_loss_weight", 0.0, "Weight of the hidden-state loss.", 0.0
     )
@@ -238,6 +270,12 @@ def values(fields) -> dict:
     Raises:
         app.UsageError: naming flags that contradict.
     """
+    losses = [name for name in _LOSS_WEIGHTS if name in FLAGS]
+    if losses and not any(FLAGS[name].value for name in losses):
+        raise app.UsageError(
+            f"{', '.join(f'--{name}' for name in losses)} are all 0: nothing "
+            "would be learned."
+        )
     if FLAGS.evaluate_every % FLAGS.log_every:
         raise app.UsageError(
             f"--evaluate_every={FLAGS.evaluate_every} is not a multiple of "
@@ -258,12 +296,18 @@ def pretraining_settings(**more):
     """
     from tf_pof.training.program import Settings
 
-    common.require_flags("model", "data", "output")
     return Settings(**(values(dataclasses.fields(Settings)) | more))
 
 
 def pruning() -> dict:
-    """Arguments of `tf_pof.prune`."""
+    """Arguments of `tf_pof.prune`.
+
+    Raises:
+        app.UsageError: for a pattern that there is not.
+    """
+    from tf_pof.pruning.patterns import Pattern
+
+    common.usage(Pattern.parse, FLAGS.pattern)
     return {
         "pattern": FLAGS.pattern,
         "budget": FLAGS.budget,
@@ -272,7 +316,15 @@ def pruning() -> dict:
 
 
 def schedule():
-    """The TF-MOT `PruningSchedule` of the flags."""
+    """The TF-MOT `PruningSchedule` of the flags.
+
+    Raises:
+        app.UsageError: for steps that contradict.
+    """
+    return common.usage(_schedule)
+
+
+def _schedule():
     from tensorflow_model_optimization.sparsity import keras as tfmot
 
     from tf_pof.pruning.schedules import PruneOnceSchedule
