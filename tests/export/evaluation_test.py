@@ -10,7 +10,7 @@ import rich.console
 from tests.export import exported, lite_files
 from tests.tasks import tiny
 from tf_pof.data.tokenizer import WordPiece
-from tf_pof.export import encodings, evaluation, metadata
+from tf_pof.export import archive, encodings, evaluation, metadata
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +120,13 @@ def test_other_files_are_told(sst2, tmp_path, change, what):
 
 def test_a_file_without_details_is_told(sst2, tmp_path):
     path = tmp_path / "model.tflite"
-    path.write_bytes(sst2.contents[: metadata._size_of_model(sst2.contents)])
+    path.write_bytes(sst2.contents[: archive.size_of_model(sst2.contents)])
     with pytest.raises(ValueError, match="no tf_pof.json, .*bin/export_tflite"):
         run(path, sst2.options)
 
 
 def test_an_encoding_that_litert_cannot_read_is_told(sst2, tmp_path):
-    bare = sst2.contents[: metadata._size_of_model(sst2.contents)]
+    bare = sst2.contents[: archive.size_of_model(sst2.contents)]
     path = tmp_path / "model.tflite"
     path.write_bytes(
         metadata.add(

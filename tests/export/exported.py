@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.tasks import tiny
 from tf_pof import quantization
+from tf_pof.data.tokenizer import WordPiece
 from tf_pof.export import convert, metadata, parity
 
 LENGTH = 24
@@ -72,3 +73,8 @@ def logits(contents: bytes, inputs: dict) -> np.ndarray:
             for i in range(len(inputs["token_ids"]))
         ]
     )
+
+
+def encode(text: str) -> dict:
+    """Inputs of the model, [1, LENGTH], of one text."""
+    return WordPiece(sst2().vocab).encode([text], LENGTH)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.export import converted
 from tests.tasks import tiny
-from tf_pof.export import flatbuffer, metadata
+from tf_pof.export import archive, flatbuffer, metadata
 
 
 class Reader:
@@ -107,7 +107,7 @@ def test_tensors_are_in_the_order_of_the_subgraphs(described):
             names[subgraph.tensors[i].name.decode()] for i in subgraph.inputs
         ]
         (output,) = told.tables(3)
-        assert output.string(0) == "logits"
+        assert output.string(0) == "probability"
         # TENSOR_AXIS_LABELS.
         (labels,) = output.tables(6)
         assert (labels.string(0), labels.byte(2)) == ("labels.txt", 2)
@@ -124,15 +124,15 @@ def test_tensors_are_in_the_order_of_the_subgraphs(described):
 
 def test_files_are_in_the_archive_uncompressed(described):
     contents, details, vocab = described
-    with zipfile.ZipFile(io.BytesIO(contents)) as archive:
-        assert archive.testzip() is None
-        for entry in archive.infolist():
+    with zipfile.ZipFile(io.BytesIO(contents)) as opened:
+        assert opened.testzip() is None
+        for entry in opened.infolist():
             # The Task Library maps them.
             assert entry.compress_type == zipfile.ZIP_STORED
         with open(vocab, "rb") as file:
-            assert archive.read("vocab.txt") == file.read()
-        assert archive.read("labels.txt") == b"no\nmaybe\nyes\n"
-        told = json.loads(archive.read("tf_pof.json"))
+            assert opened.read("vocab.txt") == file.read()
+        assert opened.read("labels.txt") == b"no\nmaybe\nyes\n"
+        told = json.loads(opened.read("tf_pof.json"))
     assert told.pop("crc32")
     assert told == json.loads(json.dumps(details))
     assert told["task"] == {"name": "sst2", "sequence_length": 12}
@@ -141,14 +141,14 @@ def test_files_are_in_the_archive_uncompressed(described):
     # What was where on the author's machine is nobody's business.
     assert "/home" not in json.dumps(told) and "/data" not in json.dumps(told)
     assert told["provenance"]["provenance"] == {"teacher": "teacher"}
-    assert metadata.read_details(contents)["labels"] == ["no", "maybe", "yes"]
+    assert archive.read_details(contents)["labels"] == ["no", "maybe", "yes"]
 
 
 def test_adding_again_replaces(described):
     contents, details, vocab = described
     assert metadata.add(contents, ABOUT, details, vocab) == contents
     bare = metadata.add(contents, ABOUT, {**details, "labels": None})
-    assert set(metadata.read(bare)) == {"tf_pof.json"}
+    assert set(archive.read(bare)) == {"tf_pof.json"}
     root, _ = read(bare)
     assert root.string(7) == "1.0.0"
     assert not root.tables(3)[0].tables(5)
@@ -156,15 +156,15 @@ def test_adding_again_replaces(described):
 
 def test_files_without_metadata_have_none():
     contents = converted.make("distilbert").contents
-    assert metadata.read(contents) == {}
-    assert metadata.read_details(contents) is None
+    assert archive.read(contents) == {}
+    assert archive.read_details(contents) is None
 
 
 def test_json_of_others_is_refused(described):
     contents = converted.make("distilbert").contents
     target = io.BytesIO(contents)
     target.seek(len(contents))
-    with zipfile.ZipFile(target, "a") as archive:
-        archive.writestr("tf_pof.json", "[1")
+    with zipfile.ZipFile(target, "a") as opened:
+        opened.writestr("tf_pof.json", "[1")
     with pytest.raises(ValueError, match="corrupt: its tf_pof.json"):
-        metadata.read_details(target.getvalue())
+        archive.read_details(target.getvalue())

@@ -3,6 +3,8 @@
 A dry run leaves all to LiteRT, so that what comes out is exact.
 """
 
+from concurrent import futures
+
 import numpy as np
 import pytest
 from ai_edge_litert import interpreter as litert
@@ -13,7 +15,7 @@ from tests.runtime import built
 from tests.tasks import tiny
 from tf_pof import runtime
 from tf_pof.data.tokenizer import WordPiece
-from tf_pof.export import convert, metadata
+from tf_pof.export import archive, convert, metadata
 
 SHORT, LONG = 8, 24
 CONTEXT = "c d x e f"
@@ -136,7 +138,7 @@ def _vocabulary(path):
     from pathlib import Path
 
     target = Path(path).with_suffix(".txt")
-    target.write_bytes(metadata.read(Path(path).read_bytes())["vocab.txt"])
+    target.write_bytes(archive.read(Path(path).read_bytes())["vocab.txt"])
     return str(target)
 
 
@@ -228,3 +230,13 @@ def test_wrong_options_are_refused(sst2):
     for make in (runtime.TextClassifier, runtime.Interpreter):
         with pytest.raises(TypeError, match="take num_threads, not threads"):
             make(sst2, threads=2)
+
+
+def test_threads_that_share_a_model_get_their_own_answers(sst2):
+    classifier = runtime.TextClassifier(sst2, batch_size=2, dry_run=True)
+    texts = [" ".join("cdxefo"[i % 6 : i % 6 + 3]) * (i % 9) for i in range(40)]
+    expected = [classifier(text) for text in texts]
+    assert len({tuple(x.values()) for x in expected}) > 8
+    with futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert list(pool.map(classifier, texts)) == expected

@@ -11,7 +11,7 @@ from ai_edge_litert import interpreter as litert
 import numpy as np
 import rich.console
 
-from tf_pof.export import metadata
+from tf_pof.export import archive
 from tf_pof.export.litert import LiteModel
 from tf_pof.tasks import evaluation
 
@@ -46,9 +46,10 @@ class ScoredFile:
             raise FileNotFoundError(
                 f"There is no file {path}: export it with bin/export_tflite."
             )
-        contents = pathlib.Path(path).read_bytes()
+        contents = archive.contents_of(path)
         try:
-            details = metadata.read_details(contents)
+            details = archive.read_details(contents)
+            vocabulary = archive.read(contents).get(archive.VOCABULARY)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         self._name = os.fspath(path)
@@ -56,7 +57,7 @@ class ScoredFile:
         self._lite = LiteModel(path, threads, delegates)
         if details is None:
             raise ValueError(
-                f"{path} has no {metadata.DETAILS}, which says what it "
+                f"{path} has no {archive.DETAILS}, which says what it "
                 "computes: give a file that bin/export_tflite wrote."
             )
         self.head, self.num_labels = details["head"], details["num_labels"]
@@ -64,6 +65,12 @@ class ScoredFile:
             raise ValueError(
                 f"{path} has no task head: fine-tune its model with "
                 "bin/finetune and export that."
+            )
+        width = self._lite.output_widths.get("logits")
+        if self.head == "classifier" and width != self.num_labels:
+            raise ValueError(
+                f"{path} is corrupt: its {archive.DETAILS} says that it has "
+                f"{self.num_labels} classes, and it computes {width}."
             )
         self.labels, self.task = details["labels"], details["task"]
         self.lowercase = details["lowercase"]
@@ -73,9 +80,8 @@ class ScoredFile:
         )
         self.sequence_lengths = self._lite.sequence_lengths
         self.vocab_file = None
-        vocabulary = metadata.read(contents).get(metadata.VOCABULARY)
         if vocabulary is not None:
-            unpacked = pathlib.Path(folder, metadata.VOCABULARY)
+            unpacked = pathlib.Path(folder, archive.VOCABULARY)
             unpacked.write_bytes(vocabulary)
             self.vocab_file = str(unpacked)
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 import os
-import pathlib
 
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 import numpy as np
 
-from tf_pof.export import flatbuffer, metadata
+from tf_pof.export import archive, flatbuffer
 from tf_pof.export.quiet import quiet
 
 _INPUTS = {"token_ids", "padding_mask"}
@@ -22,6 +21,7 @@ class LiteModel:
 
     Attributes:
         input_names, output_names: of the signatures.
+        output_widths: last dimension of each output by name.
         sequence_lengths: ascending; one signature each.
         batch_size: that the file is made for; 0 if any.
         details: tf_pof.json of its metadata, or None.
@@ -49,10 +49,10 @@ class LiteModel:
             # Mapped by LiteRT, so that weights are in memory once.
             name = os.fspath(model)
             source = {"model_path": name}
-            model = pathlib.Path(model).read_bytes()
+            model = archive.contents_of(model)
         try:
             contents = flatbuffer.read(model)
-            self.details = metadata.read_details(model)
+            self.details = archive.read_details(model)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         if not delegates:
@@ -62,6 +62,10 @@ class LiteModel:
         first, tensors = self._signatures[self.sequence_lengths[0]]
         self.input_names = sorted(_text(x.name) for x in first.inputs)
         self.output_names = sorted(_text(x.name) for x in first.outputs)
+        self.output_widths = {
+            _text(x.name): _shape(tensors[x.tensorIndex])[-1]
+            for x in first.outputs
+        }
         batch = _shape(tensors[first.inputs[0].tensorIndex])[0]
         self.batch_size = max(0, batch)
         try:

@@ -20,15 +20,18 @@ import numpy as np
 from tf_pof._keras import keras
 from tf_pof.export import flatbuffer, graph
 from tf_pof.export import metadata_tables as tables
+from tf_pof.export.archive import DETAILS, LABELS, VOCABULARY
 
 _ENTRY = b"TFLITE_METADATA"
-VOCABULARY, LABELS, DETAILS = "vocab.txt", "labels.txt", "tf_pof.json"
 _VERSION = 1
 _INPUTS = {
     "token_ids": ("ids", "Ids of the tokens in vocab.txt, 0 beyond the text."),
     "segment_ids": ("segment_ids", "0 in the first text, 1 in the second."),
     "padding_mask": ("mask", "1 for a token, 0 for padding."),
 }
+# BertNLClassifier of the Task Library crashes on a file without this name; it
+# hands the values on as they are.
+_CLASSIFIED = "probability"
 _OUTPUTS = {
     "logits": "A score for each label, before the softmax.",
     "start_logits": "For each token the score of an answer's beginning.",
@@ -126,45 +129,6 @@ def add(
     return result + _archive(files, len(result))
 
 
-def read(contents: bytes) -> dict[str, bytes]:
-    """The files behind a .tflite by name; none if it has no archive."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(contents)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        return {}
-
-
-def read_details(contents: bytes) -> dict | None:
-    """tf_pof.json of a .tflite; None if it has none.
-
-    Raises:
-        ValueError: if the .tflite is not as it was written.
-    """
-    found = read(contents).get(DETAILS)
-    if found is None:
-        return None
-    try:
-        described = json.loads(found)
-        checksum, size = described["crc32"], _size_of_model(contents)
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"The .tflite file is corrupt: its {DETAILS} cannot be read."
-        ) from None
-    if zlib.crc32(memoryview(contents)[:size]) != checksum:
-        raise ValueError(
-            "The .tflite file is corrupt, or was changed after its export: "
-            "its checksum is another one."
-        )
-    return described
-
-
-def _size_of_model(contents):
-    """Where the archive begins."""
-    with zipfile.ZipFile(io.BytesIO(contents)) as archive:
-        return min(entry.header_offset for entry in archive.infolist())
-
-
 def _archive(files, offset):
     """A zip archive that begins `offset` bytes into its file."""
     target = io.BytesIO()
@@ -209,8 +173,11 @@ def _tables(model, about, described, files):
         if name in _INPUTS:
             return tables.TensorMetadata(*_INPUTS[name])
         shown = [labels] if name == "logits" and LABELS in files else None
+        called = name
+        if name == "logits" and described["head"] == "classifier":
+            called = _CLASSIFIED
         return tables.TensorMetadata(
-            name, _OUTPUTS.get(name, ""), associated_files=shown
+            called, _OUTPUTS.get(name, ""), associated_files=shown
         )
 
     return tables.ModelMetadata(

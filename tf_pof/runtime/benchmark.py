@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 import dataclasses
-import pathlib
 from typing import Any
 
 import numpy as np
 import rich.console
-import rich.table
 
-from tf_pof.export import flatbuffer, metadata
-from tf_pof.runtime import footprint
+from tf_pof.export import archive, flatbuffer
+from tf_pof.runtime import footprint, tables
 from tf_pof.runtime.profile import join
+from tf_pof.runtime.tables import LITERT, OTHER, OURS
 from tf_pof.runtime.session import Engine, Session, Shape, medians, profile
 
-LITERT, OTHER, OURS = "LiteRT", "other", "tf_pof"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,19 +57,19 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         for length in lengths
     ]
     rows = [_row(engines, shape, settings.rounds) for shape in shapes]
-    _show_times(engines, rows, console)
+    tables.show_times([engine.name for engine in engines], rows, console)
     profiles = []
     if settings.profile:
         *_, ours = engines
         profiles = [_profile(ours, s, settings.rounds) for s in shapes]
         for found in profiles:
-            _show_profile(found, console)
+            tables.show_profile(found, console)
     footprints = {}
     if settings.memory:
         for engine in engines:
             found = footprint.measure(engine, shapes[0])
             footprints[engine.name] = dataclasses.asdict(found)
-        _show_footprints(footprints, shapes[0], console)
+        tables.show_footprints(footprints, shapes[0], console)
     return {
         "model": settings.model,
         "compare": settings.compare,
@@ -88,7 +86,7 @@ def _engines(settings, console):
     if lengths is None and described is None:
         raise ValueError(
             f"{settings.model} does not say which lengths it takes: give "
-            "--sequence_lengths."
+            f"--sequence_lengths{_lengths_at_hand(settings.model)}."
         )
     lengths = lengths or described["sequence_lengths"]
     vocabulary = described["config"]["vocabulary_size"] if described else 1
@@ -113,12 +111,25 @@ def _engines(settings, console):
 
 def _details(path):
     """tf_pof.json of a file, or None."""
-    contents = pathlib.Path(path).read_bytes()
+    contents = archive.contents_of(path)
     try:
         flatbuffer.read(contents)
-        return metadata.read_details(contents)
+        return archive.read_details(contents)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _lengths_at_hand(path):
+    """What the inputs of a file without metadata tell of its lengths."""
+    model = flatbuffer.read(archive.contents_of(path))
+    found = set()
+    for graph in model.subgraphs:
+        for index in graph.inputs:
+            shape = graph.tensors[index].shape
+            if shape is not None and len(shape) == 2:
+                found.add(int(shape[1]))
+    lengths = ",".join(str(length) for length in sorted(found))
+    return f", as --sequence_lengths={lengths}" if lengths else ""
 
 
 def _row(engines, shape, rounds):
@@ -152,81 +163,3 @@ def _profile(engine, shape, calls):
         "steps": [dataclasses.asdict(step) for step in join(steps)],
         "each": [dataclasses.asdict(step) for step in steps],
     }
-
-
-def _show_times(engines, rows, console):
-    table = rich.table.Table(title="One call, median")
-    for name in ("tokens", "batch", "threads"):
-        table.add_column(name, justify="right")
-    for engine in engines:
-        table.add_column(f"{engine.name}, ms", justify="right")
-        if engine.name != OURS:
-            table.add_column(f"to {OURS}", justify="right")
-    for row in rows:
-        cells = [row["sequence_length"], row["batch_size"], row["num_threads"]]
-        seconds = row["seconds"]
-        for engine in engines:
-            cells.append(f"{seconds[engine.name] * 1e3:.3f}")
-            if engine.name != OURS:
-                ratio = seconds[engine.name] / seconds[OURS]
-                cells.append(f"{ratio:.2f}x")
-        table.add_row(*map(str, cells))
-    console.print(table)
-    found = [d for row in rows for d in row["largest_difference"].values()]
-    if found:
-        console.print(
-            f"Largest difference of an output to {LITERT}'s: {max(found):.4g}."
-        )
-
-
-def _show_profile(found, console):
-    """Steps of a kind together, then what is outside of the delegate."""
-    table = rich.table.Table(
-        title=f"{OURS}: where a call's time goes, {found['batch_size']} x "
-        f"{found['sequence_length']} tokens, {found['num_threads']} thread(s)"
-    )
-    table.add_column("steps")
-    table.add_column("of")
-    for name in ("a call", "us", "share"):
-        table.add_column(name, justify="right")
-    calls, whole = found["calls"], found["seconds"]
-    steps = [
-        (step["kind"], step["detail"], step["calls"] / calls, step["seconds"])
-        for step in found["steps"]
-    ]
-    rest = max(0.0, calls * whole - sum(seconds for *_, seconds in steps))
-    for kind, detail, count, seconds in [*steps, ("other", "LiteRT", 1, rest)]:
-        each = seconds / calls
-        cells = [f"{count:.0f}", f"{each * 1e6:.1f}"]
-        table.add_row(kind, detail, *cells, f"{each / whole:.1%}")
-    table.add_section()
-    table.add_row("all", "", "", f"{whole * 1e6:.1f}", "")
-    console.print(table)
-
-
-def _show_footprints(footprints, shape, console):
-    table = rich.table.Table(
-        title=f"A process of its own, {shape.batch_size} x "
-        f"{shape.sequence_length} tokens, {shape.num_threads} thread(s)"
-    )
-    table.add_column("engine")
-    for name in (
-        "memory, MB",
-        f"{OURS} to it",
-        "load, ms",
-        f"{OURS} to it",
-        "first result, ms",
-        f"{OURS} to it",
-    ):
-        table.add_column(name, justify="right")
-    ours = footprints[OURS]
-    for name, found in footprints.items():
-        cells = [name]
-        for key, text in (
-            ("resident_bytes", f"{found['resident_bytes'] / 1e6:.1f}"),
-            ("load_seconds", f"{found['load_seconds'] * 1e3:.0f}"),
-            ("ready_seconds", f"{found['ready_seconds'] * 1e3:.0f}"),
-        ):
-            cells += [text, f"{ours[key] / max(found[key], 1e-9):.2f}x"]
-        table.add_row(*cells)
-    console.print(table)

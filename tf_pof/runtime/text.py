@@ -1,12 +1,16 @@
-"""Text in, answers out, of a .tflite that carries its vocabulary and labels.
+"""Text in, answers out, from a .tflite with its vocabulary and labels in it.
 
-A model's interpreter computes one call at a time: threads need a model each.
+Threads may share a model. Its interpreter computes one batch at a time, so a
+thread waits for the batch of another; texts become ids, and logits answers, in
+parallel. Threads that shall not wait open the file once each, which costs the
+memory of activations: packed weights are shared.
 """
 
 from collections.abc import Iterable, Sequence
 import dataclasses
 import os
 import tempfile
+import threading
 from typing import Any
 
 import numpy as np
@@ -76,6 +80,7 @@ class _TextModel:
             self._tokenizer = evaluation.load_tokenizer(name, self._model)
         self._lengths = self._model.sequence_lengths
         self._batch_size = batch_size
+        self._computing = threading.Lock()
 
     def _outputs(self, features: Features) -> dict[str, np.ndarray]:
         """Logits of all sequences, each in the shortest signature it fits.
@@ -90,7 +95,9 @@ class _TextModel:
             fitting = np.flatnonzero(signatures == index)
             for i in range(0, len(fitting), self._batch_size):
                 rows = fitting[i : i + self._batch_size]
-                found = self._model(features.inputs(rows, length))
+                inputs = features.inputs(rows, length)
+                with self._computing:
+                    found = self._model(inputs)
                 for name, values in found.items():
                     width = values.shape[1]
                     if name != "logits":
