@@ -1,3 +1,4 @@
+import re
 import subprocess
 
 import pytest
@@ -78,3 +79,17 @@ def test_prepared_data_is_used_again(started, monkeypatch, tmp_path):
         "tf_pof.cli.prepare_teacher",
         "tf_pof.cli.prune_pretrain",
     ]
+
+
+def test_it_says_what_it_will_take_and_what_each_part_took(
+    started, monkeypatch, capsys
+):
+    monkeypatch.setattr(minilm, "fetch", lambda: "weights")
+    assert quickstart.main(["quickstart"]) == 0
+    printed = capsys.readouterr().out
+    announced = re.search(r"takes about (\d+) minutes \((.*)\)", printed)
+    assert "prune_pretrain" in announced[2]
+    assert printed.index(announced[0]) < printed.index("$ bin/prepare_data")
+    table = printed[printed.rindex("$ bin/") :]
+    for name in ("prepare_data", "prepare_teacher", "prune_pretrain"):
+        assert re.search(rf"{name} +│ +0\.0", table)
