@@ -4,12 +4,13 @@ import tensorflow as tf
 
 from tf_pof._keras import keras
 from tf_pof.distillation.internal_losses import InternalLosses
+from tf_pof.distillation.plain_labels import PlainLabels
 from tf_pof.pruning.fit import PruningMixin
 from tf_pof.pruning.lock import live_gradients
 
 
 @keras.utils.register_keras_serializable(package="tf_pof")
-class Distiller(PruningMixin, keras.Model):
+class Distiller(PlainLabels, PruningMixin, keras.Model):
     """Trains `student` with `model.fit`, distilling from `teacher`.
 
     loss = hard_loss_weight * (the loss given to compile)
@@ -175,6 +176,7 @@ class Distiller(PruningMixin, keras.Model):
         # replicas; undone, so that all terms are normalized in one way.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         outputs = logits_of(student)
+        y, sample_weight = self.unnamed(y), self.unnamed(sample_weight)
         hard = self.compiled_loss(
             y, outputs, sample_weight, regularization_losses=self.losses
         )

@@ -11,6 +11,7 @@ import warnings
 from tf_pof._keras import keras
 from tf_pof.models import layers
 from tf_pof.models.config import BertConfig
+from tf_pof.models.task_model import TaskModel
 
 HEADS = (None, "pretraining", "classifier", "span")
 
@@ -157,7 +158,7 @@ def build(
         outputs["end_logits"] = layers.TakeLast(
             1, dtype="float32", name="end_logits"
         )(logits)
-    model = keras.Model(inputs, outputs, name=name)
+    model = TaskModel(inputs, outputs, name=name)
     return describe(model, config, head, num_labels)
 
 
