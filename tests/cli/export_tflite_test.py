@@ -2,10 +2,13 @@
 
 from concurrent import futures
 import json
+import os
 import re
 
 import pytest
 
+import tf_pof
+from tests.export import exported
 from tests.tasks import tiny
 
 # In place of the export.
@@ -104,3 +107,70 @@ def test_flags_are_the_settings(files, tmp_path):
     assert found["task"] == {"name": "sst2", "raw_dir": "glue"}
     assert (found["report"], found["parity_examples"]) == ("r.json", 9)
     assert found["lowercase"] is False
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    path = tmp_path_factory.mktemp("quantized") / "model"
+    return tf_pof.save(exported.sst2().model, path)
+
+
+def export(quantized, folder, before):
+    """An export whose temporary files go to `folder`/temporary."""
+    (folder / "temporary").mkdir()
+    arguments = [
+        f"--model={quantized}",
+        f"--output={folder / 'x.tflite'}",
+        "--sequence_lengths=24",
+    ]
+    place = f"tempfile.tempdir = {str(folder / 'temporary')!r}"
+    before = f"import tempfile\n{place}\n{before}"
+    return tiny.Command("export_tflite", arguments, folder / "log", before)
+
+
+def left_behind(folder):
+    """Temporary files but TensorFlow's own, which it removes at its exit."""
+    names = os.listdir(folder / "temporary")
+    return [n for n in names if not n.startswith("__autograph")]
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_an_interrupted_export_leaves_nothing_behind(
+    number, quantized, tmp_path
+):
+    # In the middle of the conversion, where its folder is full of files.
+    before = f"""
+import os, signal
+from tf_pof.export import convert
+def interrupted(converter):
+    assert os.listdir(tempfile.tempdir)
+    os.kill(os.getpid(), signal.{number})
+    return real(converter)
+real, convert._run = convert._run, interrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+    process = export(quantized, tmp_path, before)
+    assert process.wait() == 1, process.printed
+    *_, last = process.printed.splitlines()
+    assert last.startswith("export_tflite: interrupted")
+    assert "Traceback" not in process.printed
+    assert not left_behind(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["log", "temporary"]
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000])
+def test_an_export_onto_a_full_disk_is_one_sentence(
+    limit, quantized, tmp_path
+):
+    before = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+"""
+    process = export(quantized, tmp_path, before)
+    assert process.wait() == 1, process.printed
+    *_, last = process.printed.splitlines()
+    assert last.startswith("export_tflite: ") and "Traceback" not in last
+    assert "Traceback" not in process.printed
+    assert re.search("too large|room|write", last)
+    assert not left_behind(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["log", "temporary"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import difflib
+import errno
 from importlib import import_module
 import math
 import os
@@ -170,14 +171,19 @@ def _sentence(error: BaseException) -> str | None:
         errors.DataLossError,
         errors.UnavailableError,
     )
-    if isinstance(error, files):
+    too_large = isinstance(error, errors.OutOfRangeError) and (
+        os.strerror(errno.EFBIG) in str(error)
+    )
+    if too_large or isinstance(error, files):
         return f"TensorFlow could not read or write: {_first_line(error)}."
     return None
 
 
 def _first_line(error) -> str:
     lines = str(error.message or error).strip().splitlines() or [""]
-    return lines[0].strip().removesuffix(".")
+    # What an operation was called is nobody's business.
+    line = re.sub(r"\{\{[^}]*\}\}\s*|\s*\[Op:.*", "", lines[0])
+    return line.strip().removesuffix(".")
 
 
 def require_flags(*names: str) -> None:
