@@ -24,6 +24,7 @@ from tests.source_tree import (
 
 # The data's way through the program: nothing imports from further right.
 ORDER = (
+    "quiet",
     "_keras",
     "files",
     "untrusted",
@@ -73,6 +74,20 @@ def test_tf_keras_is_legacy_when_tf_pof_comes_first():
         "import tf_pof, tensorflow as tf; print(tf.keras.Model.__module__)"
     )
     assert run.stdout.startswith("tf_keras."), run.stderr
+
+
+def test_importing_tensorflow_through_the_package_prints_nothing():
+    code = "import tf_pof; tf_pof.BertConfig; import tf_pof._keras"
+    env = {k: v for k, v in os.environ.items() if k[:7] != "TF_CPP_"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    env["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "oneDNN" in done.stderr
 
 
 def test_tf_keras_is_legacy_when_tensorflow_comes_first():

@@ -2,6 +2,8 @@
 
 import os
 
+from tf_pof import quiet
+
 _ADVICE = (
     "tf_pof needs legacy Keras (tf-keras), but Keras 3 is active: set the "
     "environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is imported, "
@@ -30,7 +32,8 @@ def check(keras) -> None:
 
 activate()
 
-import tensorflow as tf  # noqa: E402  (the variable must be set before)
+with quiet.quiet_import():
+    import tensorflow as tf  # noqa: E402  (the variable must be set before)
 
 keras = tf.keras
 check(keras)

@@ -14,6 +14,7 @@ import warnings
 
 from absl import app, flags, logging
 
+from tf_pof import quiet
 from tf_pof.cli import flagfiles, help as helps
 
 # Integers that count things; nothing that we count comes near it.
@@ -109,19 +110,9 @@ def _heed_signals() -> None:
 
 def _import_tensorflow() -> None:
     """Imports TensorFlow without what it prints before it heeds log levels."""
-    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
-        import_module("tf_pof._keras")
-        return
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as null:
-        os.dup2(null.fileno(), 2)
-    try:
+    with quiet.quiet_import():
         import_module("tf_pof._keras")
         import_module("tensorflow_text")
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def guarded(main, argv) -> int:

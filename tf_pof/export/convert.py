@@ -13,7 +13,7 @@ from tf_pof._keras import keras
 import tensorflow as tf
 
 from tf_pof.export import cleanup, flatbuffer, graph, verify
-from tf_pof.export.quiet import quiet
+from tf_pof.quiet import quiet
 
 DEFAULT_SEQUENCE_LENGTH = 128
 

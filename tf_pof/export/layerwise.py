@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_pof.export import flatbuffer
-from tf_pof.export.quiet import quiet
+from tf_pof.quiet import quiet
 from tf_pof.quantization.layers import QuantizedDense
 
 # Below it a difference of inputs is one of rounding, in mean steps.

@@ -9,7 +9,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 import numpy as np
 
 from tf_pof.export import archive, flatbuffer
-from tf_pof.export.quiet import quiet
+from tf_pof.quiet import quiet
 
 _INPUTS = {"token_ids", "padding_mask"}
 # Outputs [batch, seq, ..]; the others are [batch, ..].

@@ -12,7 +12,7 @@ from typing import Any
 from ai_edge_litert import interpreter as litert
 import numpy as np
 
-from tf_pof.export.quiet import quiet
+from tf_pof.quiet import quiet
 from tf_pof.runtime.interpreter import Interpreter
 from tf_pof.runtime.profile import Step
 
