@@ -87,8 +87,9 @@ def build(
         and, with a pooler, "nsp_logits" [batch, 2] float32;
       "classifier": also "logits" [batch, num_labels] float32;
       "span": also "start_logits" and "end_logits" [batch, seq] float32.
-    The model has the attributes `config`, `head`, `num_labels` and
-    `vocab_file` (None or a path).
+    A BERT classifier has a pooler whatever the config says. The model has the
+    attributes `config`, `head`, `num_labels` and `vocab_file` (None or a
+    path).
 
     Args:
         config: sizes.
@@ -105,6 +106,9 @@ def build(
     if head not in HEADS:
         raise ValueError(f"head must be one of {HEADS}, not {head!r}.")
     config = dataclasses.replace(config, **overrides)
+    if head == "classifier" and config.family == "bert":
+        # BERT's classifier reads the pooler in every format.
+        config = dataclasses.replace(config, pooler=True)
     parts = _Parts(config, dtype)
     inputs = {
         key: keras.Input((sequence_length,), dtype="int32", name=key)

@@ -127,6 +127,30 @@ def assign(
     return tuple(new)
 
 
+def named(
+    model: keras.Model, fmt: str, drop: Collection[str] = ()
+) -> dict[str, tensor_names.Row]:
+    """The rows of the tensors that `extract` would give, by our path.
+
+    Args:
+        model, fmt, drop: as of `extract`.
+
+    Raises:
+        ValueError: if the format has no name for one of the tensors.
+    """
+    rows = tensor_names.table(model.config)
+    chosen = {}
+    for path in weights.variables(model):
+        if group(path) in drop:
+            continue
+        if path not in rows or not getattr(rows[path], fmt):
+            raise ValueError(
+                f"The {fmt} format has no name for the tensor {path!r}."
+            )
+        chosen[path] = rows[path]
+    return chosen
+
+
 def extract(
     model: keras.Model, fmt: str, drop: Collection[str] = ()
 ) -> dict[str, np.ndarray]:
@@ -140,17 +164,11 @@ def extract(
     Raises:
         ValueError: if the format has no name for one of the tensors.
     """
-    rows = tensor_names.table(model.config)
-    tensors = {}
-    for path, value in weights.effective(model):
-        if group(path) in drop:
-            continue
-        name = getattr(rows[path], fmt)
-        if not name:
-            raise ValueError(
-                f"The {fmt} format has no name for the tensor {path!r}."
-            )
-        tensors[name] = tensor_names.to_stored(
+    rows = named(model, fmt, drop)
+    return {
+        getattr(rows[path], fmt): tensor_names.to_stored(
             rows[path], fmt, value, model.config
         )
-    return tensors
+        for path, value in weights.effective(model)
+        if path in rows
+    }
