@@ -98,13 +98,15 @@ def _sentence(error: pydantic.ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
         return f"is not valid JSON ({first['ctx']['error']})."
-    place = ".".join(str(part) for part in first["loc"])
+    place = _shortened(".".join(str(part) for part in first["loc"]))
     if first["type"] == "missing":
         return f"lacks {place!r}."
     message = first["msg"][0].lower() + first["msg"][1:]
-    shown = repr(first["input"])
-    if len(shown) > 40:
-        shown = f"{shown[:37]}..."
+    shown = _shortened(repr(first["input"]))
     if not place:
         return f"does not hold what it should: {message}, not {shown}."
     return f"has a wrong {place!r}: {message}, not {shown}."
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -17,9 +17,9 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
 
     Args:
         spec: a folder or checkpoint prefix (ours, Hugging Face's, a keras-nlp
-            preset, Google's), the name of a bundled model, or a size such as
-            "bert_tiny", which gives random weights. What exists as a path
-            wins.
+            preset, Google's), the output of a finished run, the name of a
+            bundled model, or a size such as "bert_tiny", which gives random
+            weights. What exists as a path wins.
         head: as in `bert.build`; "auto" is the stored head, or None.
         **arguments: of `bert.build`, such as sequence_length or dropout.
 
@@ -27,13 +27,14 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         ValueError: in one sentence, if the spec means nothing or its contents
             do not fit.
     """
-    spec = os.path.expanduser(spec)
+    spec = _of_run(os.path.expanduser(spec))
     kind = checkpoints.kind_of(spec)
     if kind == "keras_nlp":
         return keras_nlp.load(spec, head, **arguments)
     if kind == "google":
         return google.load(spec, head, **arguments)
-    if kind == "huggingface" or spec in folder.bundled():
+    # A folder that is no model says best what it lacks.
+    if os.path.isdir(spec) or spec in folder.bundled():
         return folder.load(spec, head, **arguments)
     if spec in PRESETS and not os.path.exists(spec):
         model = bert.build(
@@ -49,3 +50,16 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         f"({', '.join(folder.bundled()) or 'none here'}), nor a size "
         f"({', '.join(PRESETS)})."
     )
+
+
+def _of_run(spec: str) -> str:
+    """The model of a run's output; anything else as it is."""
+    if not os.path.exists(os.path.join(spec, "settings.json")):
+        return spec
+    model = os.path.join(spec, "model")
+    if not os.path.isdir(model):
+        raise ValueError(
+            f"{spec} is a run without a model yet: let it end, by the command "
+            "that began it."
+        )
+    return model

@@ -7,13 +7,12 @@ import pathlib
 
 from tf_pof._keras import keras
 from tf_pof import files, untrusted
-from tf_pof.models import weights
+from tf_pof.models import stored, weights
 from tf_pof.models.checkpoints import assign, huggingface, tensor_names
 from tf_pof.models.config import BertConfig
 from tf_pof.models.folder import QUANTIZATION, SPARSITY, TOKENIZER, VOCAB
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1
 # All files that saving writes; nothing else in a folder is ever touched.
 _NAMES = (
     huggingface.CONFIG,
@@ -62,7 +61,8 @@ def save(
     vocab_file = vocab_file or model.vocab_file
     sparsity = sparsity or _sparsity_now(model)
     written = {
-        huggingface.CONFIG: _json(_config_of(model, compact)),
+        # In the order of ids, not of their texts.
+        huggingface.CONFIG: files.json_bytes(_config_of(model, compact)),
     }
     if compact:
         written[huggingface.COMPACT] = huggingface.to_compact_bytes(model)
@@ -148,16 +148,16 @@ def _replaced(path, written) -> list[str]:
 
 
 def _sparsity_now(model):
-    stored = getattr(model, "sparsity", None)
-    if not stored:
+    before = getattr(model, "sparsity", None)
+    if not before:
         return None
-    now = weights.sparsity_now(model, stored)
-    if now.get("zeros", 0) < stored.get("zeros", 0):
+    now = weights.sparsity_now(model, before)
+    if now.get("zeros", 0) < before.get("zeros", 0):
         _LOG.warning(
             "%s has lost zeros (%.1f %% -> %.1f %%): call tf_pof.lock(model) "
             "before training to keep them.",
             model.name,
-            100 * stored["sparsity"],
+            100 * before.get("sparsity", 0),
             100 * now["sparsity"],
         )
     return now
@@ -193,7 +193,7 @@ def _config_of(model, compact):
         "architectures": [huggingface.architecture(model)],
         "dtype": "bfloat16" if compact else "float32",
         "tf_pof": {
-            "version": _VERSION,
+            "version": stored.VERSION,
             "head": model.head,
             "num_labels": model.num_labels,
             "labels": list(labels),
@@ -203,4 +203,4 @@ def _config_of(model, compact):
     if model.head == "classifier":
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}
         config["label2id"] = {label: i for i, label in enumerate(labels)}
-    return config
+    return {name: config[name] for name in sorted(config)}

@@ -292,8 +292,14 @@ def _provenance(student, result):
     if "sparsity" not in result:
         return None
     before = dict(getattr(student, "sparsity", None) or {})
+    # Some folders tell only a share of each.
+    told = {
+        name: tensor
+        for name, tensor in before.get("tensors", {}).items()
+        if isinstance(tensor, dict)
+    }
     tensors = {
-        name: {**before.get("tensors", {}).get(name, {}), **tensor}
+        name: {**told.get(name, {}), **tensor}
         for name, tensor in result["sparsity"]["tensors"].items()
     }
     qat = "quantization" in result

@@ -14,6 +14,7 @@ import safetensors.tensorflow
 from safetensors.numpy import save
 import tensorflow as tf
 
+from tf_pof import untrusted
 from tf_pof._keras import keras
 from tf_pof.models.checkpoints import assign
 from tf_pof.models.checkpoints import tensor_names
@@ -55,20 +56,27 @@ def read_config(folder: str) -> dict:
     """The contents of config.json.
 
     Raises:
-        ValueError: if there is none or it is not a JSON object.
+        ValueError: if there is none or it is not a JSON object, or gives two
+            names to an id.
+        OSError: if it cannot be read.
     """
     path = os.path.join(folder, CONFIG)
     try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
+        contents = untrusted.read_bytes(path)
     except FileNotFoundError:
         raise ValueError(
             f"{path} does not exist: not a model folder."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a JSON object.")
+    config = untrusted.parse_json(contents, where=path)
+
+    def without_repeated_ids(pairs):
+        # A dict would keep the last name of an id, without a word.
+        ids = [key for key, _ in pairs if key.isdecimal()]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"{path}: id2label has an id twice.")
+        return dict(pairs)
+
+    json.loads(contents, object_pairs_hook=without_repeated_ids)
     return config
 
 
@@ -219,15 +227,6 @@ def load_into(
     return assign.assign(
         model, fmt, stored, path, may_be_new, may_be_unused, IGNORED
     )
-
-
-def stored_head(config: BertConfig, names) -> str | None:
-    """The head whose tensors are among `names`."""
-    groups = assign.stored_groups(config, tensor_names.hf_format(config), names)
-    for head, group in assign.HEAD_GROUPS.items():
-        if group in groups:
-            return head
-    return None
 
 
 def architecture(model: keras.Model) -> str:
