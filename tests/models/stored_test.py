@@ -265,14 +265,15 @@ def test_weights_that_are_no_numbers_are_refused(saved, value):
 
 
 SIZES = [
-    ({"num_hidden_layers": 1_000_000}, "39 tensors, too few .* 1000000 layers"),
-    ({"num_hidden_layers": 3}, "too few for the 3 layers"),
+    ({"num_hidden_layers": 1_000_000}, "too few for the .*1,?000,?000 layers"),
+    ({"num_hidden_layers": 3}, "too few for the .*3 layers"),
     ({"vocab_size": 10**12}, "vocabulary_size must be at most"),
-    ({"vocab_size": 10**9}, r"word_embeddings.* \[60, 16\].*\[1000000000, 16\]"),
-    ({"max_position_embeddings": 10**9}, "position_embeddings.*has shape"),
-    ({"type_vocab_size": 10**9}, "token_type_embeddings.*has shape"),
-    ({"hidden_size": 16 * 10**6}, "word_embeddings.*has shape"),
-    ({"intermediate_size": 10**9}, "layer.0.intermediate.*has shape"),
+    ({"vocab_size": 64}, r"word_embeddings.* \[60, 16\].*\[64, 16\]"),
+    ({"vocab_size": 10**9}, "word_embeddings.*has shape|too few"),
+    ({"max_position_embeddings": 10**9}, "position_emb.*has shape|too few"),
+    ({"type_vocab_size": 10**9}, "token_type_emb.*has shape|too few"),
+    ({"hidden_size": 16 * 10**6}, "word_embeddings.*has shape|too few"),
+    ({"intermediate_size": 10**9}, "layer.0.intermed.*has shape|too few"),
 ]
 
 
@@ -306,7 +307,7 @@ print((after - before) / 1024, time.process_time() - began)
 """
 
 
-@pytest.mark.parametrize("fields", [SIZES[0][0], SIZES[3][0]])
+@pytest.mark.parametrize("fields", [SIZES[0][0], SIZES[4][0]])
 def test_such_a_refusal_takes_little(saved, fields):
     folder, _ = saved()
     edit_config(folder, tf_pof=None, **fields)

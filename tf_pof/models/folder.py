@@ -45,7 +45,7 @@ class _Sparsity(untrusted.Schema):
     sparsity: _Share = 0.0
     zeros: _Zeros = 0
     size: _Size = 1
-    tensors: dict[str, _SparseTensor | float] = {}
+    tensors: dict[str, _SparseTensor] = {}
 
 
 class _Tokenizer(untrusted.Schema):

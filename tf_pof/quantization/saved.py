@@ -21,6 +21,9 @@ _ATTRIBUTES = (
 )
 # Of wider ranges float32 cannot hold the width.
 _End = Annotated[float, pydantic.Field(gt=-1e38, lt=1e38)]
+_Range = Annotated[
+    list[_End | list[_End]], pydantic.Field(min_length=2, max_length=2)
+]
 
 
 class _State(untrusted.Schema):
@@ -28,7 +31,7 @@ class _State(untrusted.Schema):
 
     version: int
     layers: list[str]
-    ranges: dict[str, tuple[_End | list[_End], _End | list[_End]]]
+    ranges: dict[str, _Range]
 
 
 def load(
