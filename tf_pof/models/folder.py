@@ -123,7 +123,7 @@ def load(
             raise ValueError(
                 f"{path} has a head that tf_pof does not read, "
                 f"{stored.foreign_head}: load its encoder alone (head=None), "
-                "or with a new head (head=\"classifier\", for example)."
+                'or with a new head (head="classifier", for example).'
             )
         head = stored.head
     same_head = head == stored.head and not stored.foreign_head
@@ -136,6 +136,13 @@ def load(
     elif not same_head:
         # A classifier for other labels is of no use: a new one takes its place.
         tensors = _only(r"(?!(pre_)?classifier\.)", tensors)
+    # All that may be refused is read before the model is built.
+    labels = None
+    if same_head and head == "classifier":
+        labels = description.labels(stored)
+    sparsity = _read_sparsity(path)
+    quantization = _read_quantization(path, stored) if same_head else None
+    lowercase = _read_lowercase(path)
     model = bert.build(
         stored.config,
         head,
@@ -155,14 +162,11 @@ def load(
     )
     vocab_file = os.path.join(path, VOCAB)
     model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
-    is_classifier = same_head and head == "classifier"
-    model.labels = description.labels(stored) if is_classifier else None
-    sparsity = _read_sparsity(path)
+    model.labels = labels
     # A plain dict would be wrapped and tracked by Keras.
     model.sparsity = sparsity and types.MappingProxyType(sparsity)
-    quantization = _read_quantization(path, stored) if same_head else None
     model.quantization = quantization and types.MappingProxyType(quantization)
-    model.lowercase = _read_lowercase(path)
+    model.lowercase = lowercase
     return model
 
 

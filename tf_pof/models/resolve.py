@@ -11,6 +11,9 @@ from tf_pof.models.checkpoints import keras_nlp
 from tf_pof.models.config import PRESETS
 from tf_pof.models.config import BertConfig
 
+# A run has the one, a model the other.
+_TOLD = ("config.json", "settings.json")
+
 
 def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
     """Builds or loads the model that `spec` means.
@@ -54,7 +57,8 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
 
 def _of_run(spec: str) -> str:
     """The model of a run's output; anything else as it is."""
-    if not os.path.exists(os.path.join(spec, "settings.json")):
+    there = [n for n in _TOLD if os.path.exists(os.path.join(spec, n))]
+    if there != ["settings.json"]:
         return spec
     model = os.path.join(spec, "model")
     if not os.path.isdir(model):
