@@ -32,7 +32,7 @@ def test_the_output_of_a_run_is_its_model(tiny, tmp_path, load):
     run = tmp_path / "run"
     run.mkdir()
     (run / "settings.json").write_text("{}")
-    with pytest.raises(ValueError, match="run without a model yet"):
+    with pytest.raises(ValueError, match="run that has no model yet"):
         load(str(run))
     model = tiny("span")
     tf_pof.save(model, run / "model")

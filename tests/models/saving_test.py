@@ -149,6 +149,18 @@ def test_what_loads_without_a_pooler_can_be_saved(
         np.testing.assert_array_equal(again(batch)[key], value, err_msg=key)
 
 
+def test_sizes_may_be_numbers_of_numpy(tiny, tmp_path):
+    model = tiny(
+        "classifier",
+        num_labels=np.int64(3),
+        num_layers=np.int32(1),
+        dropout=np.float32(0.25),
+    )
+    again = tf_pof.load(tf_pof.save(model, tmp_path / "m"))
+    assert again.config == model.config and again.num_labels == 3
+    assert again.config.dropout == 0.25
+
+
 def test_a_tensor_without_a_name_is_told_before_any_work(tiny):
     model = tiny()
     x = keras.layers.Dense(2, name="mine")(model.output["sequence_output"])

@@ -101,10 +101,12 @@ def build(
         **overrides: fields of the config to replace, such as dropout.
 
     Raises:
-        ValueError: for an unknown head.
+        ValueError: for an unknown head, or num_labels below 1.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {HEADS}, not {head!r}.")
+    if num_labels < 1:
+        raise ValueError(f"num_labels must be at least 1, not {num_labels}.")
     config = dataclasses.replace(config, **overrides)
     if head == "classifier" and config.family == "bert":
         # BERT's classifier reads the pooler in every format.
@@ -172,7 +174,8 @@ def describe(
     """Attaches the attributes that tell what a model is; returns it."""
     model.config = config
     model.head = head
-    model.num_labels = num_labels
+    # JSON has no numbers of numpy.
+    model.num_labels = int(num_labels)
     model.vocab_file = vocab_file
     return model
 

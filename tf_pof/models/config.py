@@ -1,6 +1,7 @@
 """Sizes and settings of a BERT or DistilBERT encoder."""
 
 import dataclasses
+import math
 import numbers
 
 import pydantic
@@ -128,11 +129,18 @@ class BertConfig:
             raise ValueError(f"{name} must be at least {least}, not {value}.")
         if value > _LARGEST:
             raise ValueError(f"{name} must be at most {_LARGEST}.")
+        # JSON has no numbers of numpy.
+        object.__setattr__(self, name, int(value))
 
     def _require_number(self, name):
         value = getattr(self, name)
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             raise ValueError(f"{name} must be a number, not {value!r:.40}.")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        object.__setattr__(self, name, number)
 
     @property
     def family(self) -> str:

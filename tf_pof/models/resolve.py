@@ -11,8 +11,23 @@ from tf_pof.models.checkpoints import keras_nlp
 from tf_pof.models.config import PRESETS
 from tf_pof.models.config import BertConfig
 
-# A run has the one, a model the other.
-_TOLD = ("config.json", "settings.json")
+
+def locate(spec: str) -> str:
+    """The model that a spec means, a path or a name: of a run, its model.
+
+    Args:
+        spec: as of `resolve`, or the output of a training command.
+    """
+    spec = os.path.expanduser(spec)
+    model = os.path.join(spec, "model")
+    return model if _is_run(spec) and os.path.isdir(model) else spec
+
+
+def _is_run(path) -> bool:
+    # A folder with a model of its own has settings of another tool.
+    return os.path.exists(
+        os.path.join(path, "settings.json")
+    ) and not os.path.exists(os.path.join(path, "config.json"))
 
 
 def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
@@ -30,7 +45,12 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         ValueError: in one sentence, if the spec means nothing or its contents
             do not fit.
     """
-    spec = _of_run(os.path.expanduser(spec))
+    spec = locate(spec)
+    if _is_run(spec):
+        raise ValueError(
+            f"{spec} is a run that has no model yet: let its command go on to "
+            "the end."
+        )
     kind = checkpoints.kind_of(spec)
     if kind == "keras_nlp":
         return keras_nlp.load(spec, head, **arguments)
@@ -53,17 +73,3 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         f"({', '.join(folder.bundled()) or 'none here'}), nor a size "
         f"({', '.join(PRESETS)})."
     )
-
-
-def _of_run(spec: str) -> str:
-    """The model of a run's output; anything else as it is."""
-    there = [n for n in _TOLD if os.path.exists(os.path.join(spec, n))]
-    if there != ["settings.json"]:
-        return spec
-    model = os.path.join(spec, "model")
-    if not os.path.isdir(model):
-        raise ValueError(
-            f"{spec} is a run without a model yet: let it end, by the command "
-            "that began it."
-        )
-    return model
