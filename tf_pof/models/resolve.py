@@ -71,5 +71,5 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         f"{spec!r} is neither a model folder, a keras-nlp preset folder or a "
         f"Google checkpoint prefix, nor a bundled model "
         f"({', '.join(folder.bundled()) or 'none here'}), nor a size "
-        f"({', '.join(PRESETS)})."
+        f"({', '.join(PRESETS)}).{checkpoints.hub_hint(spec)}"
     )

@@ -1,5 +1,27 @@
 """Foreign checkpoints in and out: Hugging Face, Google, keras-nlp."""
 
+import os
+import re
+
+# As Hugging Face's hub has them: "google/bert_uncased_L-2_H-128_A-2" or one of
+# its oldest, which have no owner.
+_HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*|(distil)?bert-[\w.-]+"
+
+
+def hub_hint(name: str) -> str:
+    """What to do with a name of Hugging Face's hub; "" if it is none.
+
+    Args:
+        name: what a user gave in place of a path, and that is no path here.
+    """
+    if os.path.lexists(name) or not re.fullmatch(_HUB_NAME, name):
+        return ""
+    return (
+        f" If {name} is a name of Hugging Face's hub: nothing is fetched from "
+        "there by name, so download the folder (hf download "
+        f"{name} --local-dir DIR) and give DIR."
+    )
+
 
 def kind_of(path: str) -> str | None:
     """ "keras_nlp", "huggingface", "google", or None if it is none of them.
