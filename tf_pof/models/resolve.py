@@ -68,8 +68,9 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         model.new_weights = tuple(w.name for w in model.weights)
         return model
     raise ValueError(
-        f"{spec!r} is neither a model folder, a keras-nlp preset folder or a "
+        checkpoints.not_here(spec)
+        or f"{spec!r} is neither a model folder, a keras-nlp preset folder or a "
         f"Google checkpoint prefix, nor a bundled model "
         f"({', '.join(folder.bundled()) or 'none here'}), nor a size "
-        f"({', '.join(PRESETS)}).{checkpoints.hub_hint(spec)}"
+        f"({', '.join(PRESETS)})."
     )

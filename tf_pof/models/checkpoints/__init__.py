@@ -8,18 +8,21 @@ import re
 _HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*|(distil)?bert-[\w.-]+"
 
 
-def hub_hint(name: str) -> str:
-    """What to do with a name of Hugging Face's hub; "" if it is none.
+def not_here(name: str) -> str | None:
+    """The sentence on a name that is no path here but may be the hub's.
 
     Args:
-        name: what a user gave in place of a path, and that is no path here.
+        name: what a user gave in place of a path.
+
+    Returns:
+        None if it is a path, or no name that the hub could have.
     """
     if os.path.lexists(name) or not re.fullmatch(_HUB_NAME, name):
-        return ""
+        return None
     return (
-        f" If {name} is a name of Hugging Face's hub: nothing is fetched from "
-        "there by name, so download the folder (hf download "
-        f"{name} --local-dir DIR) and give DIR."
+        f"There is no {name} here; if it is a name of Hugging Face's hub, "
+        f"download it first (hf download {name} --local-dir DIR) and give "
+        "DIR, since nothing is fetched by name."
     )
 
 

@@ -9,6 +9,7 @@ only then are numbers read.
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import dataclasses
+import lzma
 import math
 import struct
 import zipfile
@@ -40,6 +41,7 @@ _LIBRARY_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+    lzma.LZMAError,
     safetensors.SafetensorError,
     struct.error,
     tf.errors.OpError,
@@ -99,9 +101,9 @@ def reading(source: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except _LIBRARY_ERRORS as error:
-        # A KeyError's text is in quotes.
-        text = str(error.args[0] if error.args else type(error).__name__)
-        line = text.strip().partition("\n")[0][:200].rstrip(". ")
+        # A KeyError's text is in quotes, and a MemoryError has none.
+        text = str(error).strip("'\" ") or type(error).__name__
+        line = text.partition("\n")[0][:200].rstrip(". ")
         raise ValueError(f"{source} cannot be read: {line}.") from None
 
 

@@ -17,13 +17,12 @@ from typing import Literal
 
 from tf_pof._keras import keras  # isort: skip  (before TensorFlow)
 
-from google.protobuf import text_format
 import tensorflow as tf
-from tensorflow.python.training import checkpoint_state_pb2
 
 from tf_pof import files, untrusted
 from tf_pof.models import bert
 from tf_pof.models.checkpoints import assign
+from tf_pof.models.checkpoints import bundle_index
 from tf_pof.models.checkpoints import claims
 from tf_pof.models.config import BertConfig
 
@@ -31,6 +30,8 @@ _LOG = logging.getLogger(__name__)
 
 CONFIG = "bert_config.json"
 _PREFIX = "bert_model.ckpt"
+# TensorFlow's file of checkpoint names, with some thousand of them.
+_MAX_STATE = 1 << 20
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # Optimizer slots and counters.
 _IGNORED = (
@@ -97,12 +98,13 @@ def find(path: str) -> str | None:
 
 def _named_by_state(folder) -> str | None:
     """The name of the latest checkpoint in the text file `checkpoint`."""
+    path = os.path.join(folder, "checkpoint")
     try:
-        text = untrusted.read_bytes(os.path.join(folder, "checkpoint"))
-        state = text_format.Parse(
-            text.decode(), checkpoint_state_pb2.CheckpointState()
-        )
-    except (OSError, ValueError, text_format.ParseError):
+        untrusted.read_bytes(path, _MAX_STATE)
+        state = tf.train.get_checkpoint_state(folder)
+    except (OSError, ValueError):
+        return None
+    if state is None:
         return None
     # The folder may have been moved since: what counts is the last part.
     return os.path.basename(state.model_checkpoint_path)
@@ -136,7 +138,7 @@ def read_tensors(prefix: str, config: BertConfig) -> tuple[str, dict]:
         ValueError: if the checkpoint cannot be read, is no BERT or not one of
             the configuration's size.
     """
-    untrusted.first_bytes(prefix + ".index")
+    bundle_index.check(prefix + ".index")
     with claims.reading(prefix):
         reader = tf.train.load_checkpoint(prefix)
         shapes = reader.get_variable_to_shape_map()

@@ -87,8 +87,6 @@ def _tensors(path, archive):
     if len(pickles) != 1:
         raise Refused("has no data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
-    if f"{folder}constants.pkl" in members:
-        raise Refused("is a TorchScript program")
     if members[pickles[0]].file_size > _MAX_PICKLE:
         raise Refused("has a data.pkl that is too large")
     order = members.get(f"{folder}byteorder")
@@ -127,6 +125,8 @@ def _members(archive, size):
     members = {entry.filename: entry for entry in entries}
     if len(entries) > _MAX_MEMBERS:
         raise Refused(f"has {len(entries):,} members")
+    if any(name.endswith("/constants.pkl") for name in members):
+        raise Refused("is a TorchScript program")
     if len(members) < len(entries):
         raise Refused("has two members of one name")
     if any(entry.flag_bits & _ENCRYPTED for entry in entries):

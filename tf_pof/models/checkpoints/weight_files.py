@@ -167,6 +167,8 @@ def _sharded(folder, path, reader, stack):
             raise ValueError(
                 f"{path} names {shard!r}, which is no file of its folder."
             )
+        if not os.path.exists(os.path.join(folder, shard)):
+            raise ValueError(f"{path} names {shard!r}, which is missing.")
     opened = {
         shard: reader(os.path.join(folder, shard), stack) for shard in shards
     }
