@@ -17,6 +17,7 @@ import pydantic
 from tf_pof._keras import keras
 from tf_pof import files, untrusted
 from tf_pof.models import bert
+from tf_pof.models import checkpoints
 from tf_pof.models.checkpoints import assign
 from tf_pof.models.checkpoints import huggingface
 from tf_pof.models.stored import Description
@@ -73,7 +74,8 @@ def find(path_or_name: str | os.PathLike) -> str:
     if path in bundled():
         return os.path.join(_ZOO, path)
     raise ValueError(
-        f"There is no model folder {path}, nor a bundled model of that name "
+        checkpoints.not_here(path)
+        or f"There is no model folder {path}, nor a bundled model of that name "
         f"({', '.join(bundled()) or 'none is bundled'})."
     )
 

@@ -6,6 +6,7 @@ Garden's BertEncoder or BertPretrainerV2 ("encoder/layer_with_weights-0/...").
 Google's "gelu" is the tanh approximation, here "gelu_new".
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -139,25 +140,26 @@ def read_tensors(prefix: str, config: BertConfig) -> tuple[str, dict]:
             the configuration's size.
     """
     bundle_index.check(prefix + ".index")
-    with claims.reading(prefix):
-        reader = tf.train.load_checkpoint(prefix)
-        shapes = reader.get_variable_to_shape_map()
-        dtypes = reader.get_variable_to_dtype_map()
-    found = {
-        name: claims.Claim(
-            prefix,
-            name,
-            tuple(shapes[name]),
-            dtypes[name].name,
-            functools.partial(reader.get_tensor, name),
+    with contextlib.ExitStack() as stack:
+        with claims.reading(prefix):
+            reader = tf.train.load_checkpoint(_without_patterns(prefix, stack))
+            shapes = reader.get_variable_to_shape_map()
+            dtypes = reader.get_variable_to_dtype_map()
+        found = {
+            name: claims.Claim(
+                prefix,
+                name,
+                tuple(shapes[name]),
+                dtypes[name].name,
+                functools.partial(reader.get_tensor, name),
+            )
+            for name in sorted(shapes)
+            if not re.search(_IGNORED, name.removesuffix(_VALUE))
+        }
+        claims.check_sizes(
+            config, [claim.shape for claim in found.values()], prefix
         )
-        for name in sorted(shapes)
-        if not re.search(_IGNORED, name.removesuffix(_VALUE))
-    }
-    claims.check_sizes(
-        config, [tensor.shape for tensor in found.values()], prefix
-    )
-    values = {name: tensor.floats() for name, tensor in found.items()}
+        values = {name: claim.floats() for name, claim in found.items()}
     if not any(name.endswith(_VALUE) for name in values):
         return "google", values
     # Where there is a next-sentence head, its pooler is the trained one: put
@@ -167,6 +169,24 @@ def read_tensors(prefix: str, config: BertConfig) -> tuple[str, dict]:
         _tf2_name(name.removesuffix(_VALUE), config.num_layers): values[name]
         for name in names
     }
+
+
+def _without_patterns(prefix, stack):
+    """A prefix that TensorFlow, which takes it for a pattern, reads as it is.
+
+    Args:
+        prefix: as a user named it.
+        stack: removes the links that are made if it has special characters.
+    """
+    if not set(prefix) & set("*?[]{}\\"):
+        return prefix
+    links = stack.enter_context(tempfile.TemporaryDirectory())
+    folder, name = os.path.split(os.path.abspath(prefix))
+    for file in os.listdir(folder):
+        if file.startswith((f"{name}.index", f"{name}.data-")):
+            link = _PREFIX + file.removeprefix(name)
+            os.symlink(os.path.join(folder, file), os.path.join(links, link))
+    return os.path.join(links, _PREFIX)
 
 
 def _tf2_name(name, num_layers):
