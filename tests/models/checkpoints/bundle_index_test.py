@@ -1,11 +1,10 @@
 """The index of a TensorFlow checkpoint is held to sense before it is opened.
 
 TensorFlow itself ends the process at most of these, so each hostile index has
-right checksums, by a writer of LevelDB's tables of the test's own.
+right checksums; see tables.py.
 """
 
 import os
-import struct
 
 import numpy as np
 import pytest
@@ -15,55 +14,9 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 from tf_pof.models.checkpoints import bundle_index
 from tf_pof.models.checkpoints import google
 from tf_pof.models.config import BertConfig
+from tests.models.checkpoints.tables import table
 
 import tensorflow as tf
-
-
-def _masked_crc32c(contents):
-    """RFC 3720's CRC32C, bit by bit, masked as LevelDB does."""
-    crc = 0xFFFFFFFF
-    for byte in contents:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _varint(number):
-    contents = b""
-    while number > 127:
-        contents += bytes([number & 127 | 128])
-        number >>= 7
-    return contents + bytes([number])
-
-
-def _block(entries, kind=0):
-    contents, restarts = b"", []
-    for key, value in entries:
-        restarts.append(len(contents))
-        contents += _varint(0) + _varint(len(key)) + _varint(len(value))
-        contents += key + value
-    restarts = restarts or [0]
-    contents += struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
-    contents += bytes([kind])
-    return contents + struct.pack("<I", _masked_crc32c(contents))
-
-
-def _table(entries, kind=0):
-    contents, handles = b"", []
-
-    def add(block):
-        nonlocal contents
-        handles.append(_varint(len(contents)) + _varint(len(block) - 5))
-        contents += block
-
-    add(_block(entries, kind))
-    add(_block([]))
-    add(_block([(b"\xff", handles[0])]))
-    footer = handles[1] + handles[2]
-    magic = bytes.fromhex("57fb808b247547db")
-    return contents + footer.ljust(40, b"\0") + magic
 
 
 def _entry(*sizes, dtype=types_pb2.DT_FLOAT, slices=False, unknown=False):
@@ -83,7 +36,7 @@ _HEADER = tensor_bundle_pb2.BundleHeaderProto(
 
 def _write(folder, value, kind=0, header=_HEADER):
     path = folder / "bert_model.ckpt.index"
-    path.write_bytes(_table([(b"", header), (b"w", value)], kind))
+    path.write_bytes(table([(b"", header), (b"w", value)], kind))
     return os.fspath(path)
 
 
@@ -126,7 +79,7 @@ def test_tables_that_tensorflow_does_not_write(tmp_path):
     path = _write(tmp_path, _entry(2, 8), header=b"\xff" * 9)
     with pytest.raises(ValueError, match="is damaged"):
         bundle_index.check(path)
-    good = _table([(b"", _HEADER), (b"w", _entry(2, 8))])
+    good = table([(b"", _HEADER), (b"w", _entry(2, 8))])
     for size in range(len(good)):
         (tmp_path / "x.index").write_bytes(good[:size])
         with pytest.raises(ValueError, match="cannot be read"):

@@ -387,7 +387,7 @@ def test_configs_of_google(tiny, tmp_path, fields, sentence):
 
 
 def test_checkpoints_of_google_that_are_none(tiny, tmp_path):
-    model = tiny("classifier")
+    model = tiny("classifier", activation="gelu_new")
     google.save(model, str(tmp_path))
     config = tmp_path / "bert_config.json"
     contents = config.read_text()
