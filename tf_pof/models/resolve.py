@@ -69,8 +69,8 @@ def resolve(spec: str, head: str | None = "auto", **arguments) -> keras.Model:
         return model
     raise ValueError(
         checkpoints.not_here(spec)
-        or f"{spec!r} is neither a model folder, a keras-nlp preset folder or a "
-        f"Google checkpoint prefix, nor a bundled model "
+        or f"{spec!r} is neither a model folder, a keras-nlp preset folder or "
+        f"a Google checkpoint prefix, nor a bundled model "
         f"({', '.join(folder.bundled()) or 'none here'}), nor a size "
         f"({', '.join(PRESETS)})."
     )

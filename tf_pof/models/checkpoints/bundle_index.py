@@ -9,7 +9,6 @@ buffers by key.
 from collections.abc import Iterator
 import math
 
-from google.protobuf import message
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
@@ -26,7 +25,11 @@ _FOOTER = 48
 _TRAILER = 5
 _PLAIN = 0
 # Handles of the program that wrote them, which no file can hold.
-_NOT_STORED = {types_pb2.DT_INVALID, types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT}
+_NOT_STORED = {
+    types_pb2.DT_INVALID,
+    types_pb2.DT_RESOURCE,
+    types_pb2.DT_VARIANT,
+}
 _STORED = {
     number
     for number in types_pb2.DataType.values()
@@ -58,8 +61,8 @@ def check(path: str) -> None:
             if key:
                 _check_entry(key, value)
             else:
-                tensor_bundle_pb2.BundleHeaderProto.FromString(value)
-    except (_Damaged, IndexError, message.DecodeError) as error:
+                _parsed(tensor_bundle_pb2.BundleHeaderProto, value)
+    except (_Damaged, IndexError) as error:
         what = str(error) if isinstance(error, _Damaged) else "is damaged"
         raise ValueError(
             f"{path} cannot be read: the index {what}; take the files from "
@@ -68,7 +71,7 @@ def check(path: str) -> None:
 
 
 def _check_entry(key, value):
-    entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
+    entry = _parsed(tensor_bundle_pb2.BundleEntryProto, value)
     name = key.decode("utf-8", "replace")[:80]
     sizes = [axis.size for axis in entry.shape.dim]
     if (
@@ -82,6 +85,13 @@ def _check_entry(key, value):
         raise _Damaged(f"gives {name!r} a type that no file can hold")
     if entry.slices:
         raise _Damaged(f"has {name!r} in slices, which are not read")
+
+
+def _parsed(kind, value):
+    try:
+        return kind.FromString(value)
+    except Exception:  # protobuf's DecodeError is no ValueError.
+        raise _Damaged("is damaged") from None
 
 
 def _entries(contents) -> Iterator[tuple[bytes, bytes]]:
