@@ -29,6 +29,10 @@ def test_what_fits_is_read_with_defaults_and_unknown_keys():
         ('{"layers": 1, "rate": NaN}', "wrong 'rate': .*finite.* not nan."),
         ('{"layers": 1, "rate": 1e999}', "wrong 'rate': .*finite.* not inf."),
         ('{"layers": 1, "labels": {"a": 1}}', "wrong 'labels.a': .* not 1."),
+        (
+            '{"layers": 1, "labels": {"%s": 1}}' % ("a" * 999),
+            r"wrong 'labels.a*\.\.\.': .* not 1.",
+        ),
         ("[]", r"m.json does not hold what it should: .* not \[\]."),
         ("{", "m.json is not valid JSON"),
         ("", "m.json is not valid JSON"),

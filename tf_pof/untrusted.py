@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 # Far above all that we write; curves and tokenizers stay below it.
 MAX_BYTES = 64 << 20
+# How a file begins that stands for one which git lfs has not fetched.
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class Schema(pydantic.BaseModel):
@@ -33,21 +35,49 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes:
     """The contents of a regular file of at most `limit` bytes.
 
     Raises:
-        ValueError: if it is larger, or no regular file.
+        ValueError: if it is larger, no regular file, or a pointer of Git LFS.
         OSError: if it cannot be read.
     """
-    # A pipe without a writer would block.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} is no regular file.")
+    with _opened(path) as file:
         contents = file.read(limit + 1)
+    _refuse_pointer(path, contents)
     if len(contents) > limit:
         raise ValueError(
             f"{path} is larger than the {limit / 2**20:.0f} MB that such a "
             "file may have."
         )
     return contents
+
+
+def first_bytes(path: str | os.PathLike, count: int = 64) -> bytes:
+    """The beginning of a regular file that a library is to read.
+
+    Raises:
+        ValueError: if it is no regular file, or a pointer of Git LFS.
+        OSError: if it cannot be read.
+    """
+    with _opened(path) as file:
+        contents = file.read(max(count, len(_POINTER)))
+    _refuse_pointer(path, contents)
+    return contents[:count]
+
+
+def _opened(path):
+    # A pipe without a writer would block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = open(descriptor, "rb")
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return file
+    file.close()
+    raise ValueError(f"{path} is no regular file.")
+
+
+def _refuse_pointer(path, contents):
+    if contents.startswith(_POINTER):
+        raise ValueError(
+            f"{path} is a pointer of Git LFS, not the file itself: run "
+            '"git lfs pull" where it was cloned, or download the file.'
+        )
 
 
 def read_json(
@@ -98,13 +128,15 @@ def _sentence(error: pydantic.ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
         return f"is not valid JSON ({first['ctx']['error']})."
-    place = ".".join(str(part) for part in first["loc"])
+    place = _shortened(".".join(str(part) for part in first["loc"]))
     if first["type"] == "missing":
         return f"lacks {place!r}."
     message = first["msg"][0].lower() + first["msg"][1:]
-    shown = repr(first["input"])
-    if len(shown) > 40:
-        shown = f"{shown[:37]}..."
+    shown = _shortened(repr(first["input"]))
     if not place:
         return f"does not hold what it should: {message}, not {shown}."
     return f"has a wrong {place!r}: {message}, not {shown}."
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -272,8 +272,27 @@ def test_preset_sizes(name, parameters):
         ({"num_segments": 0}, "pooler=False"),
         ({"dropout": 1.0}, r"in \[0, 1\)"),
         ({"num_layers": 0}, "at least 1"),
+        ({"num_layers": "2"}, "num_layers must be a whole number, not '2'"),
+        ({"num_layers": 2.0}, "num_layers must be a whole number"),
+        ({"num_heads": True}, "num_heads must be a whole number"),
+        ({"vocabulary_size": 2**31}, "vocabulary_size must be at most"),
+        ({"layer_norm_epsilon": -1}, "layer_norm_epsilon must be above 0"),
+        ({"layer_norm_epsilon": 1e-60}, "layer_norm_epsilon must be above 0"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon must be"),
+        ({"initializer_range": 10**400}, r"must be in \[0, 10\], not inf"),
+        ({"dropout": None}, "dropout must be a number"),
+        ({"pooler": 1}, "pooler must be a bool"),
     ],
 )
 def test_config_refuses_what_does_not_fit(fields, message):
     with pytest.raises(ValueError, match=message):
         BertConfig(**fields)
+
+
+def test_a_classifier_has_a_pooler_and_an_output():
+    config = BertConfig.preset("bert_tiny", num_layers=1, pooler=False)
+    model = bert.build(config, "classifier")
+    assert model.config.pooler and "pooled_output" in model.output
+    assert "pooled_output" not in bert.build(config, "pretraining").output
+    with pytest.raises(ValueError, match="num_labels must be at least 1"):
+        bert.build(config, "classifier", num_labels=0)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import tf_pof
+from tf_pof._keras import keras
+from tf_pof.models import bert, saving
 
 OWN = {"config.json", "model.safetensors", "vocab.txt"}
 
@@ -130,3 +132,56 @@ def test_loading_finishes_what_a_crash_cut_short(tiny, tmp_path, monkeypatch):
     monkeypatch.undo()
     np.testing.assert_array_equal(first_weight(path), new.get_weights()[0])
     assert set(os.listdir(path)) <= OWN
+
+
+@pytest.mark.parametrize("head", bert.HEADS)
+@pytest.mark.parametrize("kept", bert.HEADS)
+def test_what_loads_without_a_pooler_can_be_saved(
+    tiny, batch, tmp_path, kept, head
+):
+    # As BertForMaskedLM and BertForQuestionAnswering are stored.
+    path = tf_pof.save(tiny(kept, pooler=False), tmp_path / "a")
+    model = tf_pof.load(path, head=head)
+    saving.check_savable(model)
+    again = tf_pof.load(tf_pof.save(model, tmp_path / "b"))
+    assert again.head == head and again.new_weights == ()
+    for key, value in model(batch).items():
+        np.testing.assert_array_equal(again(batch)[key], value, err_msg=key)
+
+
+def test_sizes_may_be_numbers_of_numpy(tiny, tmp_path):
+    model = tiny(
+        "classifier",
+        num_labels=np.int64(3),
+        num_layers=np.int32(1),
+        dropout=np.float32(0.25),
+    )
+    again = tf_pof.load(tf_pof.save(model, tmp_path / "m"))
+    assert again.config == model.config and again.num_labels == 3
+    assert again.config.dropout == 0.25
+
+
+def test_a_tensor_without_a_name_is_told_before_any_work(tiny):
+    model = tiny()
+    x = keras.layers.Dense(2, name="mine")(model.output["sequence_output"])
+    mine = bert.describe(keras.Model(model.input, x), model.config, None)
+    with pytest.raises(ValueError, match="no name for the tensor 'mine/kernel"):
+        saving.check_savable(mine)
+    with pytest.raises(ValueError, match="not made by tf_pof.build"):
+        saving.check_savable(keras.Model(model.input, x))
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (("a", "b"), "has 3 outputs, but 2 labels"),
+        (("a", "b", "a"), "has 'a' among its labels"),
+        (("a", "b", 3), "has 3 among its labels"),
+    ],
+)
+def test_labels_that_do_not_fit_are_not_saved(tiny, tmp_path, labels, message):
+    model = tiny("classifier", num_labels=3)
+    model.labels = labels
+    with pytest.raises(ValueError, match=message):
+        tf_pof.save(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()

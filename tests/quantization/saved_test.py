@@ -1,6 +1,7 @@
 """Model folders of quantized models."""
 
 import json
+import logging
 
 import tf_pof
 
@@ -84,8 +85,34 @@ def test_chosen_layers_alone_come_back(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"transformers_version": "4.57.0"},
+        {"architectures": ["BertForQuestionAnswering"]},
+        {"tf_pof": None},
+    ],
+)
+def test_ranges_of_weights_that_others_have_written_are_not_used(
+    change, quantized, tmp_path, caplog
+):
+    tf_pof.save(quantized, tmp_path / "model")
+    file = tmp_path / "model/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with caplog.at_level(logging.WARNING):
+        loaded = tf_pof.load(tmp_path / "model")
+    assert not isinstance(loaded, QuantizedModel)
+    assert "quantization.json is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
     "change,what",
     [
+        ({"version": "2"}, "version '2'"),
+        ({"layers": "pooler"}, "wrong 'layers'"),
+        ({"layers": [["pooler"]]}, "wrong 'layers.0'"),
+        ({"ranges": []}, "wrong 'ranges'"),
+        ({"ranges": {"a": [1e300, 2.0]}}, "wrong 'ranges.a.0"),
+        ({"ranges": {"a": [1.0, 2.0, 3.0]}}, "wrong 'ranges.a'"),
         ({"version": 1}, "version 1.*reads 2: .*quantize it again"),
         ({"ranges": {}}, "does not fit.*no range 'layer_0_query_input"),
         ({"layers": ["poler"]}, "does not fit.*'poler'"),

@@ -171,7 +171,7 @@ def test_a_teacher_may_be_the_output_of_its_run(
             "was not fine-tuned for sst2",
         ),
         (
-            {"head": "classifier", "vocabulary_size": 30},
+            {"head": "classifier", "vocabulary_size": 30, "vocab": "none"},
             "a vocabulary of 30 tokens",
         ),
         (
@@ -189,7 +189,10 @@ def test_teacher_that_does_not_fit_is_refused(
     changes, what, tiny_tasks, student, tiny_vocab, tmp_path
 ):
     vocab, changes = tiny_vocab, dict(changes)
-    if changes.pop("vocab", None):
+    wanted = changes.pop("vocab", None)
+    if wanted == "none":
+        vocab = None
+    elif wanted:
         vocab = str(tmp_path / "vocab.txt")
         words = tiny.VOCABULARY[:-2] + tiny.VOCABULARY[:-3:-1]
         pathlib.Path(vocab).write_text("\n".join(words) + "\n")

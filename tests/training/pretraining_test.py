@@ -260,3 +260,19 @@ def test_mixed_precision_stays_near_float32(policy):
 def test_vocabularies_of_unequal_size_are_refused():
     with pytest.raises(ValueError, match="60 tokens and the teacher's 61"):
         PretrainingDistiller(bert(1), bert(2, vocabulary_size=61))
+
+
+def test_a_teacher_without_a_pooler_says_nothing_of_sentences():
+    distiller = PretrainingDistiller(
+        bert(0),
+        bert(1, pooler=False),
+        hard_loss_weight=0.25,
+        distillation_weight=0.75,
+    )
+    distiller.compile(keras.optimizers.SGD(0.0))
+    found = distiller.evaluate(*batch(), verbose=0, return_dict=True)
+    assert "nsp_distillation" not in found
+    hard = found["mlm"] + found["nsp"]
+    np.testing.assert_allclose(
+        found["loss"], 0.25 * hard + 0.75 * found["mlm_distillation"], 1e-5
+    )

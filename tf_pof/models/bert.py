@@ -87,8 +87,9 @@ def build(
         and, with a pooler, "nsp_logits" [batch, 2] float32;
       "classifier": also "logits" [batch, num_labels] float32;
       "span": also "start_logits" and "end_logits" [batch, seq] float32.
-    The model has the attributes `config`, `head`, `num_labels` and
-    `vocab_file` (None or a path).
+    A BERT classifier has a pooler whatever the config says. The model has the
+    attributes `config`, `head`, `num_labels` and `vocab_file` (None or a
+    path).
 
     Args:
         config: sizes.
@@ -100,11 +101,16 @@ def build(
         **overrides: fields of the config to replace, such as dropout.
 
     Raises:
-        ValueError: for an unknown head.
+        ValueError: for an unknown head, or num_labels below 1.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {HEADS}, not {head!r}.")
+    if num_labels < 1:
+        raise ValueError(f"num_labels must be at least 1, not {num_labels}.")
     config = dataclasses.replace(config, **overrides)
+    if head == "classifier" and config.family == "bert":
+        # BERT's classifier reads the pooler in every format.
+        config = dataclasses.replace(config, pooler=True)
     parts = _Parts(config, dtype)
     inputs = {
         key: keras.Input((sequence_length,), dtype="int32", name=key)
@@ -168,7 +174,8 @@ def describe(
     """Attaches the attributes that tell what a model is; returns it."""
     model.config = config
     model.head = head
-    model.num_labels = num_labels
+    # JSON has no numbers of numpy.
+    model.num_labels = int(num_labels)
     model.vocab_file = vocab_file
     return model
 

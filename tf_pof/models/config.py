@@ -1,6 +1,12 @@
 """Sizes and settings of a BERT or DistilBERT encoder."""
 
 import dataclasses
+import math
+import numbers
+
+import pydantic
+
+from tf_pof import untrusted
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -19,6 +25,10 @@ _SIZES = {
     "minilm_l6": (6, 384, 12),
 }
 PRESETS = tuple(_SIZES)
+# Shapes and ids are int32.
+_LARGEST = 2**31 - 1
+# Smaller numbers are 0 in float32.
+_SMALLEST = 1.2e-38
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +81,28 @@ class BertConfig:
             "intermediate_dim",
             "max_sequence_length",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, not {getattr(self, name)}."
-                )
+            self._require_whole(name, 1)
+        self._require_whole("num_segments", 0)
         for name in ("dropout", "attention_dropout"):
+            self._require_number(name)
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} must be in [0, 1), not {getattr(self, name)}."
                 )
+        self._require_number("layer_norm_epsilon")
+        if not _SMALLEST <= self.layer_norm_epsilon <= 1:
+            raise ValueError(
+                "layer_norm_epsilon must be above 0 and at most 1, not "
+                f"{self.layer_norm_epsilon}."
+            )
+        self._require_number("initializer_range")
+        if not 0 <= self.initializer_range <= 10:
+            raise ValueError(
+                "initializer_range must be in [0, 10], not "
+                f"{self.initializer_range}."
+            )
+        if not isinstance(self.pooler, bool):
+            raise ValueError(f"pooler must be a bool, not {self.pooler!r:.40}.")
         if self.hidden_dim % self.num_heads:
             raise ValueError(
                 f"hidden_dim {self.hidden_dim} is not a multiple of num_heads "
@@ -88,13 +111,36 @@ class BertConfig:
         if self.activation not in ("gelu", "gelu_new"):
             raise ValueError(
                 'activation must be "gelu" or "gelu_new", not '
-                f"{self.activation!r}."
+                f"{self.activation!r:.40}."
             )
-        if self.num_segments < 0 or (self.pooler and not self.num_segments):
+        if self.pooler and not self.num_segments:
             raise ValueError(
                 "num_segments must be at least 1, or 0 together with "
                 "pooler=False (DistilBERT)."
             )
+
+    def _require_whole(self, name, least):
+        value = getattr(self, name)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise ValueError(
+                f"{name} must be a whole number, not {value!r:.40}."
+            )
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}.")
+        if value > _LARGEST:
+            raise ValueError(f"{name} must be at most {_LARGEST}.")
+        # JSON has no numbers of numpy.
+        object.__setattr__(self, name, int(value))
+
+    def _require_number(self, name):
+        value = getattr(self, name)
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a number, not {value!r:.40}.")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        object.__setattr__(self, name, number)
 
     @property
     def family(self) -> str:
@@ -168,61 +214,69 @@ class BertConfig:
 
         Raises:
             ValueError: for anything that is not an absolute-position BERT or
-                DistilBERT encoder with GELU, and for a missing field.
+                DistilBERT encoder with GELU, and for a field that is missing
+                or of another type.
         """
         family = hf.get("model_type", "bert")
         if family not in ("bert", "distilbert"):
             raise ValueError(
-                f'model_type is {family!r}, but only "bert" and "distilbert" '
-                "can be read."
+                f'model_type is {family!r:.40}, but only "bert" and '
+                '"distilbert" can be read.'
             )
-        positions = hf.get("position_embedding_type") or "absolute"
-        if positions != "absolute" or hf.get("is_decoder"):
+        schema = _DistilBert if family == "distilbert" else _Bert
+        read = untrusted.fit(hf, schema, "The configuration")
+        positions = read.position_embedding_type or "absolute"
+        if positions != "absolute" or read.is_decoder:
             raise ValueError(
                 "Only bidirectional encoders with absolute positions can be "
-                f"read (position_embedding_type is {positions!r}, is_decoder "
-                f"is {bool(hf.get('is_decoder'))})."
+                f"read (position_embedding_type is {positions!r:.40}, "
+                f"is_decoder is {bool(read.is_decoder)})."
             )
-        try:
-            if family == "distilbert":
-                act = hf.get("activation", "gelu")
-                fields = dict(
-                    num_layers=hf["n_layers"],
-                    num_heads=hf["n_heads"],
-                    hidden_dim=hf["dim"],
-                    intermediate_dim=hf["hidden_dim"],
-                    num_segments=0,
-                    pooler=False,
-                    dropout=hf.get("dropout", 0.1),
-                    attention_dropout=hf.get("attention_dropout", 0.1),
-                )
-            else:
-                act = hf.get("hidden_act", "gelu")
-                fields = dict(
-                    num_layers=hf["num_hidden_layers"],
-                    num_heads=hf["num_attention_heads"],
-                    hidden_dim=hf["hidden_size"],
-                    intermediate_dim=hf["intermediate_size"],
-                    num_segments=hf.get("type_vocab_size", 2),
-                    dropout=hf.get("hidden_dropout_prob", 0.1),
-                    attention_dropout=hf.get(
-                        "attention_probs_dropout_prob", 0.1
-                    ),
-                    layer_norm_epsilon=hf.get("layer_norm_eps", 1e-12),
-                )
-            if act not in _ACTIVATIONS:
-                raise ValueError(
-                    f"The activation {act!r} is not one of "
-                    f"{', '.join(_ACTIVATIONS)}."
-                )
-            return cls(
-                vocabulary_size=hf["vocab_size"],
-                max_sequence_length=hf["max_position_embeddings"],
-                activation=_ACTIVATIONS[act],
-                initializer_range=hf.get("initializer_range", 0.02),
-                **fields,
-            )
-        except KeyError as error:
+        if read.activation not in _ACTIVATIONS:
             raise ValueError(
-                f"The {family} configuration has no field {error}."
-            ) from None
+                f"The activation {read.activation!r:.40} is not one of "
+                f"{', '.join(_ACTIVATIONS)}."
+            )
+        own = {field.name for field in dataclasses.fields(cls)}
+        fields = {
+            name: getattr(read, name)
+            for name in own & schema.model_fields.keys()
+        }
+        fields["activation"] = _ACTIVATIONS[read.activation]
+        if family == "distilbert":
+            fields.update(num_segments=0, pooler=False)
+        return cls(**fields)
+
+
+class _HuggingFace(untrusted.Schema):
+    """Fields of config.json, as far as they make an encoder."""
+
+    position_embedding_type: str | None = None
+    is_decoder: bool | None = None
+    vocabulary_size: int = pydantic.Field(alias="vocab_size")
+    max_sequence_length: int = pydantic.Field(alias="max_position_embeddings")
+    initializer_range: float = 0.02
+
+
+class _Bert(_HuggingFace):
+    num_layers: int = pydantic.Field(alias="num_hidden_layers")
+    num_heads: int = pydantic.Field(alias="num_attention_heads")
+    hidden_dim: int = pydantic.Field(alias="hidden_size")
+    intermediate_dim: int = pydantic.Field(alias="intermediate_size")
+    num_segments: int = pydantic.Field(2, alias="type_vocab_size")
+    dropout: float = pydantic.Field(0.1, alias="hidden_dropout_prob")
+    attention_dropout: float = pydantic.Field(
+        0.1, alias="attention_probs_dropout_prob"
+    )
+    layer_norm_epsilon: float = pydantic.Field(1e-12, alias="layer_norm_eps")
+    activation: str = pydantic.Field("gelu", alias="hidden_act")
+
+
+class _DistilBert(_HuggingFace):
+    num_layers: int = pydantic.Field(alias="n_layers")
+    num_heads: int = pydantic.Field(alias="n_heads")
+    hidden_dim: int = pydantic.Field(alias="dim")
+    intermediate_dim: int = pydantic.Field(alias="hidden_dim")
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"

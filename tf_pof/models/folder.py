@@ -6,25 +6,51 @@ quantized model quantization.json keeps the ranges; its weights are stored as
 floats, before rounding. `tf_pof.models.saving` writes such a folder.
 """
 
-import dataclasses
-import json
+import logging
 import os
+import re
 import types
+from typing import Annotated
+
+import pydantic
 
 from tf_pof._keras import keras
-from tf_pof import files
+from tf_pof import files, untrusted
 from tf_pof.models import bert
+from tf_pof.models import checkpoints
 from tf_pof.models.checkpoints import assign
 from tf_pof.models.checkpoints import huggingface
-from tf_pof.models.checkpoints import tensor_names
-from tf_pof.models.config import BertConfig
+from tf_pof.models.stored import Description
 
 _ZOO = os.path.join(os.path.dirname(__file__), "zoo")
 VOCAB = "vocab.txt"
 SPARSITY = "sparsity.json"
 TOKENIZER = "tokenizer_config.json"
 QUANTIZATION = "quantization.json"
-_OWN_FIELDS = [field.name for field in dataclasses.fields(BertConfig)]
+_LOG = logging.getLogger(__name__)
+_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+# What a float64 counts.
+_Zeros = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+_Size = Annotated[int, pydantic.Field(ge=1, lt=2**53)]
+
+
+class _SparseTensor(untrusted.Schema):
+    zeros: _Zeros = 0
+    size: _Size = 1
+    sparsity: _Share = 0.0
+
+
+class _Sparsity(untrusted.Schema):
+    """What programs compute with; the rest is told on."""
+
+    sparsity: _Share = 0.0
+    zeros: _Zeros = 0
+    size: _Size = 1
+    tensors: dict[str, _SparseTensor] = {}
+
+
+class _Tokenizer(untrusted.Schema):
+    do_lower_case: bool | None = None
 
 
 def bundled() -> list[str]:
@@ -43,11 +69,13 @@ def find(path_or_name: str | os.PathLike) -> str:
         ValueError: if there is neither.
     """
     path = os.fspath(path_or_name)
-    for candidate in (path, os.path.join(_ZOO, path)):
-        if os.path.isdir(candidate):
-            return candidate
+    if os.path.isdir(path):
+        return path
+    if path in bundled():
+        return os.path.join(_ZOO, path)
     raise ValueError(
-        f"There is no model folder {path}, nor a bundled model of that name "
+        checkpoints.not_here(path)
+        or f"There is no model folder {path}, nor a bundled model of that name "
         f"({', '.join(bundled()) or 'none is bundled'})."
     )
 
@@ -89,69 +117,94 @@ def load(
     """
     path = find(path_or_name)
     files.recover(path)
-    hf = huggingface.read_config(path)
-    own = hf.get("tf_pof", {})
-    try:
-        config = BertConfig.from_hf(hf)
-        if "config" in own:
-            config = BertConfig(
-                **{k: own["config"][k] for k in _OWN_FIELDS}
+    description = Description(path)
+    source, tensors = huggingface.read_tensors(path)
+    stored = description.held_against(tensors, source)
+    if head == "auto":
+        if stored.foreign_head:
+            raise ValueError(
+                f"{path} has a head that tf_pof does not read, "
+                f"{stored.foreign_head}: load its encoder alone (head=None), "
+                'or with a new head (head="classifier", for example).'
             )
-        source, stored = huggingface.read_tensors(path)
-        fmt = tensor_names.hf_format(config)
-        groups = assign.stored_groups(config, fmt, stored)
-        stored_head = own.get("head", huggingface.stored_head(config, stored))
-        same_head = head in ("auto", stored_head)
-        head = stored_head if head == "auto" else head
-        if not own and config.family == "bert":
-            # Hugging Face's config does not say whether there is a pooler.
-            wanted = not same_head and head in ("pretraining", "classifier")
-            config = dataclasses.replace(
-                config, pooler="pooler" in groups or wanted
-            )
-        config = dataclasses.replace(config, **overrides)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: config.json: {error}.") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    labels = own.get("labels") or list(hf.get("id2label", {}).values())
-    classifier = stored.get("classifier.weight")
-    stored_labels = 2 if classifier is None else len(classifier)
+        head = stored.head
+    same_head = head == stored.head and not stored.foreign_head
     if num_labels is None:
-        num_labels = stored_labels
-    elif head == "classifier" and num_labels != stored_labels:
-        # A head for other labels is of no use: a new one takes its place.
-        labels, same_head = (), False
-        stored = {k: v for k, v in stored.items() if "classifier." not in k}
+        num_labels = stored.num_labels
+    elif head == "classifier" and num_labels != stored.num_labels:
+        same_head = False
+    if stored.foreign_head:
+        tensors = _only(r"(distil)?bert\.", tensors)
+    elif not same_head:
+        # A classifier for other labels is of no use: a new one takes its place.
+        tensors = _only(r"(?!(pre_)?classifier\.)", tensors)
+    # All that may be refused is read before the model is built.
+    labels = None
+    if same_head and head == "classifier":
+        labels = description.labels(stored)
+    sparsity = _read_sparsity(path)
+    quantization = _read_quantization(path, stored) if same_head else None
+    lowercase = _read_lowercase(path)
     model = bert.build(
-        config, head, num_labels, name, sequence_length, dtype
+        stored.config,
+        head,
+        num_labels,
+        name,
+        sequence_length,
+        dtype,
+        **overrides,
     )
+    all_or_none = same_head and (stored.is_ours or not stored.is_named)
     model.new_weights = huggingface.load_into(
         model,
         path,
-        may_be_new=() if own and same_head else assign.HEADS,
-        may_be_unused=() if same_head else assign.HEADS,
-        tensors=(source, stored),
+        may_be_new=() if same_head and stored.is_ours else assign.HEADS,
+        may_be_unused=() if all_or_none else assign.HEADS,
+        tensors=(source, tensors),
     )
     vocab_file = os.path.join(path, VOCAB)
     model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
-    model.labels = tuple(labels) if len(labels) == num_labels else None
-    sparsity = _read_json(path, SPARSITY)
+    model.labels = labels
     # A plain dict would be wrapped and tracked by Keras.
     model.sparsity = sparsity and types.MappingProxyType(sparsity)
-    quantization = _read_json(path, QUANTIZATION) if same_head else None
     model.quantization = quantization and types.MappingProxyType(quantization)
-    tokenizer = _read_json(path, TOKENIZER) or {}
-    model.lowercase = tokenizer.get("do_lower_case")
+    model.lowercase = lowercase
     return model
 
 
-def _read_json(folder, name):
-    path = os.path.join(folder, name)
+def _only(pattern, tensors):
+    """The tensors whose names begin with what a pattern says."""
+    return {k: v for k, v in tensors.items() if re.match(pattern, k)}
+
+
+def _read_sparsity(folder) -> dict | None:
+    """The contents of sparsity.json, None if there is none."""
+    path = os.path.join(folder, SPARSITY)
     if not os.path.exists(path):
         return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from None
+    contents = untrusted.read_json(path)
+    untrusted.fit(contents, _Sparsity, path)
+    return contents
+
+
+def _read_quantization(folder, stored) -> dict | None:
+    """The contents of quantization.json, None if it is not the model's."""
+    path = os.path.join(folder, QUANTIZATION)
+    if not os.path.exists(path):
+        return None
+    if not stored.is_ours or stored.is_rewritten:
+        _LOG.warning(
+            "%s is not used: another tool has written the weights since, so "
+            "quantize the model again.",
+            path,
+        )
+        return None
+    return untrusted.read_json(path)
+
+
+def _read_lowercase(folder) -> bool | None:
+    """Whether the vocabulary is of lower-cased text, None if unknown."""
+    path = os.path.join(folder, TOKENIZER)
+    if not os.path.exists(path):
+        return None
+    return untrusted.read_json(path, _Tokenizer).do_lower_case

@@ -7,12 +7,12 @@ import pathlib
 
 from tf_pof._keras import keras
 from tf_pof import files, untrusted
-from tf_pof.models import weights
-from tf_pof.models.checkpoints import huggingface
+from tf_pof.models import stored, weights
+from tf_pof.models.checkpoints import assign, huggingface, tensor_names
+from tf_pof.models.config import BertConfig
 from tf_pof.models.folder import QUANTIZATION, SPARSITY, TOKENIZER, VOCAB
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1
 # All files that saving writes; nothing else in a folder is ever touched.
 _NAMES = (
     huggingface.CONFIG,
@@ -53,14 +53,16 @@ def save(
 
     Raises:
         ValueError: if the path is a file, or a file of the folder that would
-            be replaced is not a model's.
+            be replaced is not a model's, or as of `check_savable`.
         OSError: if writing fails; an older model is then left as it was.
     """
     path = os.path.abspath(path)
+    check_savable(model)
     vocab_file = vocab_file or model.vocab_file
     sparsity = sparsity or _sparsity_now(model)
     written = {
-        huggingface.CONFIG: _json(_config_of(model, compact)),
+        # In the order of ids, not of their texts.
+        huggingface.CONFIG: files.json_bytes(_config_of(model, compact)),
     }
     if compact:
         written[huggingface.COMPACT] = huggingface.to_compact_bytes(model)
@@ -81,6 +83,27 @@ def save(
 
 def _json(value):
     return files.json_bytes(value, sort_keys=True)
+
+
+def check_savable(model: keras.Model) -> None:
+    """Makes sure, before any work, that a model can be saved.
+
+    It takes milliseconds whatever the model's size, since no weight is read.
+
+    Args:
+        model: as of `save`.
+
+    Raises:
+        ValueError: if it was not made by `build` or `load`, has a tensor that
+            the files have no name for, or labels that do not fit its outputs.
+    """
+    if not isinstance(getattr(model, "config", None), BertConfig):
+        raise ValueError(
+            f"{getattr(model, 'name', model)} was not made by tf_pof.build or "
+            "tf_pof.load: save it as Keras does, with its method save."
+        )
+    assign.named(model, tensor_names.hf_format(model.config))
+    _labels_of(model)
 
 
 def check_path(path: str | os.PathLike) -> None:
@@ -125,31 +148,52 @@ def _replaced(path, written) -> list[str]:
 
 
 def _sparsity_now(model):
-    stored = getattr(model, "sparsity", None)
-    if not stored:
+    before = getattr(model, "sparsity", None)
+    if not before:
         return None
-    now = weights.sparsity_now(model, stored)
-    if now.get("zeros", 0) < stored.get("zeros", 0):
+    now = weights.sparsity_now(model, before)
+    if now.get("zeros", 0) < before.get("zeros", 0):
         _LOG.warning(
             "%s has lost zeros (%.1f %% -> %.1f %%): call tf_pof.lock(model) "
             "before training to keep them.",
             model.name,
-            100 * stored["sparsity"],
+            100 * before.get("sparsity", 0),
             100 * now["sparsity"],
         )
     return now
 
 
+def _labels_of(model) -> list[str]:
+    """Names of the classes by id; "LABEL_0" and so on where none are given.
+
+    Raises:
+        ValueError: if they are not as many different texts as outputs.
+    """
+    labels = list(getattr(model, "labels", None) or ())
+    if not labels or model.head != "classifier":
+        return [f"LABEL_{i}" for i in range(model.num_labels)]
+    if len(labels) != model.num_labels:
+        raise ValueError(
+            f"{model.name} has {model.num_labels} outputs, but "
+            f"{len(labels)} labels: set model.labels to one for each."
+        )
+    for label in labels:
+        if not isinstance(label, str) or labels.count(label) > 1:
+            raise ValueError(
+                f"{model.name} has {label!r} among its labels, but each must "
+                "be a text of its own: set model.labels."
+            )
+    return labels
+
+
 def _config_of(model, compact):
-    labels = getattr(model, "labels", None) or [
-        f"LABEL_{i}" for i in range(model.num_labels)
-    ]
+    labels = _labels_of(model)
     config = {
         **model.config.to_hf(),
         "architectures": [huggingface.architecture(model)],
         "dtype": "bfloat16" if compact else "float32",
         "tf_pof": {
-            "version": _VERSION,
+            "version": stored.VERSION,
             "head": model.head,
             "num_labels": model.num_labels,
             "labels": list(labels),
@@ -159,4 +203,4 @@ def _config_of(model, compact):
     if model.head == "classifier":
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}
         config["label2id"] = {label: i for i, label in enumerate(labels)}
-    return config
+    return {name: config[name] for name in sorted(config)}

@@ -1,10 +1,37 @@
-"""Quantized models from model folders: their weights, then their ranges."""
+"""Loads models as they were saved: quantized ones with their ranges."""
 
 import os
+import textwrap
+from typing import Annotated
 
+import pydantic
+
+from tf_pof import untrusted
 from tf_pof._keras import keras
-from tf_pof.models import bert, folder, weights
+from tf_pof.models import bert, resolve, weights
 from tf_pof.quantization.quantize import VERSION, QuantizedModel, quantize
+
+_ATTRIBUTES = (
+    "vocab_file",
+    "lowercase",
+    "sparsity",
+    "labels",
+    "new_weights",
+    "quantization",
+)
+# Of wider ranges float32 cannot hold the width.
+_End = Annotated[float, pydantic.Field(gt=-1e38, lt=1e38)]
+_Range = Annotated[
+    list[_End | list[_End]], pydantic.Field(min_length=2, max_length=2)
+]
+
+
+class _State(untrusted.Schema):
+    """quantization.json."""
+
+    version: int
+    layers: list[str]
+    ranges: dict[str, _Range]
 
 
 def load(
@@ -16,15 +43,18 @@ def load(
     name: str = "bert",
     **overrides,
 ) -> keras.Model:
-    """Loads a model folder, ours or Hugging Face's, or a bundled model.
+    """Loads a model of any kind that the commands' --model takes.
 
-    A head that the folder lacks, or has for another number of labels, gets new
+    A head that is not stored, or is for another number of labels, gets new
     weights, which are logged as a warning and listed in the model's attribute
     `new_weights`. A quantized model comes back as one, with its ranges, unless
     its head is exchanged.
 
     Args:
-        path_or_name: a folder, or the name of a bundled model.
+        path_or_name: a model folder, ours or Hugging Face's, a keras-nlp
+            preset, a Google checkpoint, the output of a finished run, the name
+            of a bundled model, or a size such as "bert_tiny", which gives
+            random weights. What exists as a path wins.
         head: None, "pretraining", "classifier", "span", or "auto" for the
             head that is stored.
         num_labels: width of the classifier; by default as stored, else 2.
@@ -36,22 +66,29 @@ def load(
     Returns:
         A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
         path), `lowercase` (of its texts; None if unknown), `sparsity` (None or
-        the contents of sparsity.json), `labels` and `new_weights`; a
+        the contents of sparsity.json), `labels` (names of a classifier's
+        outputs, or None) and `new_weights`; a
         `tf_pof.quantization.QuantizedModel` if it was saved as one.
 
     Raises:
         ValueError: naming what is missing or does not fit.
+        OSError: if a file cannot be read.
     """
-    model = folder.load(
-        path_or_name,
+    if num_labels is not None:
+        overrides["num_labels"] = num_labels
+    spec = os.fspath(path_or_name)
+    model = resolve.resolve(
+        spec,
         head,
-        num_labels,
-        sequence_length,
-        dtype,
-        name,
+        sequence_length=sequence_length,
+        dtype=dtype,
+        name=name,
         **overrides,
     )
-    return restore(model, os.fspath(path_or_name))
+    for attribute in _ATTRIBUTES:
+        if not hasattr(model, attribute):
+            setattr(model, attribute, None)
+    return restore(model, spec)
 
 
 def restore(model: keras.Model, source: str) -> keras.Model:
@@ -70,15 +107,18 @@ def restore(model: keras.Model, source: str) -> keras.Model:
     if state.get("version") != VERSION:
         raise ValueError(
             f"{source}: quantization.json has version "
-            f"{state.get('version')!r}, but this program reads {VERSION}: "
+            f"{state.get('version')!r:.40}, but this program reads {VERSION}: "
             "read it with the tf_pof that wrote it, or quantize it again."
         )
     try:
-        quantized = quantize(model, list(state["layers"]))
-        quantized.set_ranges(state["ranges"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        state = untrusted.fit(dict(state), _State, "It")
+        quantized = quantize(model, state.layers)
+        quantized.set_ranges(state.ranges)
+    except (AttributeError, ValueError) as error:
+        # It may name layers, of any length.
+        shown = textwrap.shorten(str(error), 200, placeholder="...")
         raise ValueError(
-            f"{source}: quantization.json does not fit the model: {error}"
+            f"{source}: quantization.json does not fit the model: {shown}"
         ) from None
     return quantized
 

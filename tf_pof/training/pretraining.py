@@ -21,7 +21,7 @@ class PretrainingDistiller(Distiller):
     the vocabulary exist for `chunk_size` tokens at a time.
 
     Batches are those of `tf_pof.data.inputs.pretraining_dataset`. Models
-    without segments (DistilBERT) have no NSP terms.
+    without segments (DistilBERT) or a pooler have no NSP terms.
     """
 
     def __init__(self, *args, chunk_size: int = 1024, **kwargs):
@@ -47,6 +47,9 @@ class PretrainingDistiller(Distiller):
         if part == "hard":
             return ("mlm", "nsp") if has_nsp else ("mlm",)
         if part == "distillation":
+            # A teacher of masked tokens alone has nothing to say of the rest.
+            if self.teacher is not None:
+                has_nsp &= "nsp_logits" in self.teacher.output
             terms = ("mlm_distillation", "nsp_distillation")
             return terms if has_nsp else terms[:1]
         return (part,)
@@ -86,7 +89,7 @@ class PretrainingDistiller(Distiller):
             terms |= _nsp_terms(
                 y["nsp_labels"],
                 student["nsp_logits"],
-                teacher and teacher["nsp_logits"],
+                teacher and teacher.get("nsp_logits"),
                 self.temperature,
                 normalizers["examples"],
             )

@@ -8,6 +8,8 @@ import pytest
 
 from tf_pof.models import checkpoints
 from tf_pof.models.checkpoints import google
+from tf_pof.models.checkpoints import keras_nlp
+from tf_pof.models.resolve import resolve
 
 import tensorflow as tf
 
@@ -133,6 +135,109 @@ def test_encoder_only_and_optimizer_slots(tiny, batch, tmp_path):
     np.testing.assert_array_equal(
         loaded(batch)["pooled_output"], model(batch)["pooled_output"]
     )
+
+
+def _touch(folder, *names):
+    for name in names:
+        (folder / f"{name}.index").write_text("")
+
+
+def test_the_checkpoint_of_a_folder_is_tensorflows_latest(tmp_path):
+    folder = tmp_path / "bert[v1] *"
+    folder.mkdir()
+    assert google.find(str(folder)) is None
+    _touch(folder, "model.ckpt-200")
+    assert google.find(str(folder)) == str(folder / "model.ckpt-200")
+    # By number, not by name.
+    _touch(folder, "model.ckpt-0", "model.ckpt-1000", "model.ckpt-30")
+    assert google.find(str(folder)) == str(folder / "model.ckpt-1000")
+    state = folder / "checkpoint"
+    # What TensorFlow's file says wins, wherever the folder was then.
+    for path in ("model.ckpt-30", "/gone/model.ckpt-30"):
+        state.write_text(f'model_checkpoint_path: "{path}"\n')
+        assert google.find(str(folder)) == str(folder / "model.ckpt-30")
+    for contents in (b"x y", b"\xff\xfe", b'model_checkpoint_path: "gone"'):
+        state.write_bytes(contents)
+        assert google.find(str(folder)) == str(folder / "model.ckpt-1000")
+    for other in ("model.ckpt", "bert_model.ckpt-7", "model.ckpt-x"):
+        _touch(folder, other)
+        with pytest.raises(ValueError, match="model.ckpt-0, .*name one, such"):
+            google.find(str(folder))
+        (folder / f"{other}.index").unlink()
+
+
+def test_latest_is_that_of_tensorflow(tiny, tmp_path):
+    """tf.train.latest_checkpoint, in a folder without special characters."""
+    prefix = google.save(tiny(), tmp_path)
+    checkpoint = tf.train.Checkpoint(v=tf.Variable(0))
+    manager = tf.train.CheckpointManager(
+        checkpoint, str(tmp_path), 3, checkpoint_name="bert_model.ckpt"
+    )
+    for step in (9, 10, 2):
+        manager.save(step)
+        latest = tf.train.latest_checkpoint(str(tmp_path))
+        assert google.find(str(tmp_path)) == latest == f"{prefix}-{step}"
+
+
+@pytest.mark.parametrize("name", ["bert[v1]", "a b*", "x?[!y]{1,2}", "ü"])
+def test_no_character_of_a_path_is_special(tiny, batch, tmp_path, name):
+    model = tiny(activation="gelu_new")
+    decoy = tiny(seed=3, activation="gelu_new")
+    google.save(decoy, tmp_path / "bertv")  # What bert[v1] is as a pattern.
+    folder = tmp_path / name
+    for write, kind in (
+        (google.save, "google"),
+        (keras_nlp.save, "keras_nlp"),
+    ):
+        write(model, str(folder / kind))
+        loaded = resolve(str(folder / kind))
+        np.testing.assert_array_equal(
+            loaded(batch)["pooled_output"], model(batch)["pooled_output"]
+        )
+
+
+def test_writers_leave_what_is_not_theirs(tiny, tmp_path):
+    """Nor do they follow links that stand where a temporary file would."""
+    model = tiny(activation="gelu_new")
+    vocab = tmp_path / "v.txt"
+    vocab.write_text("[PAD]\n")
+    model.vocab_file = str(vocab)
+    notes = tmp_path / "notes"
+    notes.write_text("mine")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    links = ["tmp.model.weights.h5", "config.json.tmp", "metadata.json.tmp"]
+    links += ["bert_config.json.tmp", "vocab.txt.tmp"]
+    for link in links:
+        (folder / link).symlink_to(notes)
+    (folder / "bert_model.ckpt.notes").write_text("mine")
+    for _ in range(2):
+        google.save(model, str(folder))
+        keras_nlp.save(model, str(folder))
+    assert notes.read_text() == "mine"
+    assert (folder / "bert_model.ckpt.notes").read_text() == "mine"
+    assert sorted(os.listdir(folder)) == sorted(
+        links
+        + ["assets", "bert_config.json", "bert_model.ckpt.index"]
+        + ["bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.notes"]
+        + ["config.json", "metadata.json", "model.weights.h5", "vocab.txt"]
+    )
+
+
+def test_a_write_that_fails_leaves_the_older_files(tiny, tmp_path, monkeypatch):
+    for write in (google.save, keras_nlp.save):
+        folder = tmp_path / write.__module__
+        write(tiny(activation="gelu_new"), str(folder))
+        before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                write(tiny(seed=1, activation="gelu_new"), str(folder))
+        assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 def test_errors(tiny, tmp_path):

@@ -1,5 +1,30 @@
 """Foreign checkpoints in and out: Hugging Face, Google, keras-nlp."""
 
+import os
+import re
+
+# As Hugging Face's hub has them: "google/bert_uncased_L-2_H-128_A-2" or one of
+# its oldest, which have no owner.
+_HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*|(distil)?bert-[\w.-]+"
+
+
+def not_here(name: str) -> str | None:
+    """The sentence on a name that is no path here but may be the hub's.
+
+    Args:
+        name: what a user gave in place of a path.
+
+    Returns:
+        None if it is a path, or no name that the hub could have.
+    """
+    if os.path.lexists(name) or not re.fullmatch(_HUB_NAME, name):
+        return None
+    return (
+        f"There is no {name} here; if it is a name of Hugging Face's hub, "
+        f"download it first (hf download {name} --local-dir DIR) and give "
+        "DIR, since nothing is fetched by name."
+    )
+
 
 def kind_of(path: str) -> str | None:
     """ "keras_nlp", "huggingface", "google", or None if it is none of them.

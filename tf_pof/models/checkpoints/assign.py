@@ -7,12 +7,14 @@ checkpoint leaves the model as it was.
 from collections.abc import Collection, Mapping
 import logging
 import re
+from typing import Any
 
 import numpy as np
 
 from tf_pof._keras import keras
 from tf_pof.models import weights
 from tf_pof.models.checkpoints import tensor_names
+from tf_pof.models.config import BertConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ HEAD_GROUPS = {
     "classifier": "classifier",
     "span": "span",
 }
+# Six Dense and two layer norms.
+_TENSORS_OF_A_LAYER = 16
 
 
 def group(path: str) -> str:
@@ -49,6 +53,71 @@ def stored_groups(config, fmt: str, names: Collection[str]) -> set[str]:
         for path, row in tensor_names.table(config).items()
         if getattr(row, fmt) and getattr(row, fmt) in names
     }
+
+
+def stored_head(groups: Collection[str]) -> str | None:
+    """The head whose tensors are there, by `stored_groups`."""
+    for head, name in HEAD_GROUPS.items():
+        if name in groups:
+            return head
+    return None
+
+
+def check_sizes(
+    config: BertConfig, fmt: str, stored: Mapping[str, Any], source: str
+) -> None:
+    """Refuses sizes that the tensors do not have, before anything is built.
+
+    It takes no longer and no more memory if a configuration tells of a million
+    layers or of 1e12 tokens.
+
+    Args:
+        config: as the checkpoint tells it.
+        fmt: one of `tensor_names.FORMATS`.
+        stored: tensors under the format's names.
+        source: file or folder, for messages.
+
+    Raises:
+        ValueError: naming the tensor.
+    """
+    if config.num_layers * _TENSORS_OF_A_LAYER > len(stored):
+        raise ValueError(
+            f"{source} has only {len(stored)} tensors, too few for the "
+            f"{config.num_layers} layers that its configuration tells of."
+        )
+    rows = tensor_names.table(config)
+    shapes = {
+        "token_embedding/embeddings": config.vocabulary_size,
+        "position_embedding/embeddings": config.max_sequence_length,
+        "segment_embedding/embeddings": config.num_segments,
+    }
+    shapes = {k: (n, config.hidden_dim) for k, n in shapes.items() if n}
+    kernel = "layer_0_intermediate/kernel"
+    shapes[kernel] = config.hidden_dim, config.intermediate_dim
+    for path, shape in shapes.items():
+        _stored(rows[path], fmt, stored, shape, config, source)
+
+
+def _stored(row, fmt, stored, shape, config, source):
+    """The tensor of a row, in the format's layout.
+
+    Raises:
+        ValueError: if it is missing, or of another shape than ours, `shape`.
+    """
+    name = getattr(row, fmt)
+    expected = tensor_names.stored_shape(row, fmt, shape, config)
+    if not name or name not in stored:
+        raise ValueError(
+            f"{source} has no tensor {name or row.path!r}: expected shape "
+            f"{list(expected)}."
+        )
+    found = np.shape(stored[name])
+    if found != expected:
+        raise ValueError(
+            f"{source}: tensor {name!r} has shape {list(found)}, but expected "
+            f"{list(expected)}."
+        )
+    return stored[name]
 
 
 def assign(
@@ -76,7 +145,8 @@ def assign(
         Our paths of the tensors that kept their random values.
 
     Raises:
-        ValueError: naming a missing, extra or misshapen tensor.
+        ValueError: naming a missing, extra or misshapen tensor, or one that
+            holds NaN or infinite numbers.
     """
     config = model.config
     rows = tensor_names.table(config)
@@ -91,17 +161,12 @@ def assign(
             if group(path) in may_be_new and group(path) not in found:
                 new.append(path)
                 continue
-            raise ValueError(
-                f"{source} has no tensor {name or path!r}: expected shape "
-                f"{list(tensor_names.stored_shape(row, fmt, shape, config))}."
-            )
+        value = np.asarray(_stored(row, fmt, stored, shape, config, source))
         used.add(name)
-        value = np.asarray(stored[name])
-        expected = tensor_names.stored_shape(row, fmt, shape, config)
-        if value.shape != expected:
+        if not np.isfinite(value).all():
             raise ValueError(
-                f"{source}: tensor {name!r} has shape {list(value.shape)}, "
-                f"but expected {list(expected)}."
+                f"{source}: tensor {name!r} holds NaN or infinite numbers: "
+                "the model computes nothing, save it anew where it was made."
             )
         values[path] = tensor_names.from_stored(row, fmt, value, shape)
     known = {getattr(row, fmt): path for path, row in rows.items()}
@@ -127,6 +192,30 @@ def assign(
     return tuple(new)
 
 
+def named(
+    model: keras.Model, fmt: str, drop: Collection[str] = ()
+) -> dict[str, tensor_names.Row]:
+    """The rows of the tensors that `extract` would give, by our path.
+
+    Args:
+        model, fmt, drop: as of `extract`.
+
+    Raises:
+        ValueError: if the format has no name for one of the tensors.
+    """
+    rows = tensor_names.table(model.config)
+    chosen = {}
+    for path in weights.variables(model):
+        if group(path) in drop:
+            continue
+        if path not in rows or not getattr(rows[path], fmt):
+            raise ValueError(
+                f"The {fmt} format has no name for the tensor {path!r}."
+            )
+        chosen[path] = rows[path]
+    return chosen
+
+
 def extract(
     model: keras.Model, fmt: str, drop: Collection[str] = ()
 ) -> dict[str, np.ndarray]:
@@ -140,17 +229,11 @@ def extract(
     Raises:
         ValueError: if the format has no name for one of the tensors.
     """
-    rows = tensor_names.table(model.config)
-    tensors = {}
-    for path, value in weights.effective(model):
-        if group(path) in drop:
-            continue
-        name = getattr(rows[path], fmt)
-        if not name:
-            raise ValueError(
-                f"The {fmt} format has no name for the tensor {path!r}."
-            )
-        tensors[name] = tensor_names.to_stored(
+    rows = named(model, fmt, drop)
+    return {
+        getattr(rows[path], fmt): tensor_names.to_stored(
             rows[path], fmt, value, model.config
         )
-    return tensors
+        for path, value in weights.effective(model)
+        if path in rows
+    }

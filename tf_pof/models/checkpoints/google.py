@@ -6,27 +6,33 @@ Garden's BertEncoder or BertPretrainerV2 ("encoder/layer_with_weights-0/...").
 Google's "gelu" is the tanh approximation, here "gelu_new".
 """
 
+import contextlib
 import dataclasses
-import glob
-import json
+import functools
 import logging
 import os
+import pathlib
 import re
-import shutil
 import tempfile
+from typing import Literal
 
 from tf_pof._keras import keras  # isort: skip  (before TensorFlow)
 
 import tensorflow as tf
 
+from tf_pof import files, untrusted
 from tf_pof.models import bert
 from tf_pof.models.checkpoints import assign
+from tf_pof.models.checkpoints import bundle_index
+from tf_pof.models.checkpoints import claims
 from tf_pof.models.config import BertConfig
 
 _LOG = logging.getLogger(__name__)
 
 CONFIG = "bert_config.json"
 _PREFIX = "bert_model.ckpt"
+# TensorFlow's file of checkpoint names, with some thousand of them.
+_MAX_STATE = 1 << 20
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # Optimizer slots and counters.
 _IGNORED = (
@@ -34,6 +40,13 @@ _IGNORED = (
     r"current_loss_scale|beta[12]_power)$|^_CHECKPOINTABLE_OBJECT_GRAPH$|"
     r"OPTIMIZER_SLOT|^optimizer/"
 )
+
+class _Activation(untrusted.Schema):
+    """What our own bert_config.json adds to Google's."""
+
+    tf_pof_activation: Literal["gelu", "gelu_new"] = "gelu_new"
+
+
 _NSP_POOLER = "next_sentence..pooler_dense"
 # Names of other Model Garden versions, as (pattern, our table's name).
 _TF2_ALIASES = (
@@ -49,13 +62,53 @@ _TF2_ALIASES = (
 
 
 def find(path: str) -> str | None:
-    """The checkpoint prefix that a prefix or folder means, or None."""
-    if os.path.isdir(path):
-        # ".ckpt" alone, or with a step: bert_model.ckpt-1.
-        found = sorted(glob.glob(os.path.join(path, "*.ckpt*.index")))
-        return found[0].removesuffix(".index") if found else None
-    path = path.removesuffix(".index")
-    return path if os.path.exists(path + ".index") else None
+    """The checkpoint prefix that a prefix or folder means, or None.
+
+    In a folder it is the one that TensorFlow's file `checkpoint` names, as
+    for tf.train.latest_checkpoint, else the one with the highest step.
+
+    Raises:
+        ValueError: if a folder holds checkpoints of several names, or of one
+            name with and without a step, and nothing says which is meant.
+    """
+    if not os.path.isdir(path):
+        path = path.removesuffix(".index")
+        return path if os.path.exists(path + ".index") else None
+    # Paths are never taken for patterns: they may hold brackets.
+    names = [
+        name.removesuffix(".index")
+        for name in sorted(os.listdir(path))
+        if name.endswith(".index") and ".ckpt" in name
+    ]
+    named = _named_by_state(path)
+    if named in names:
+        return os.path.join(path, named)
+    if not names:
+        return None
+    if len(names) == 1:
+        return os.path.join(path, names[0])
+    steps = [re.fullmatch(r"(.*\.ckpt)-([0-9]{1,18})", name) for name in names]
+    if not all(steps) or len({step[1] for step in steps}) > 1:
+        raise ValueError(
+            f"{path} holds the checkpoints {', '.join(names[:5])}: name one, "
+            f"such as {os.path.join(path, names[0])}."
+        )
+    latest = max(steps, key=lambda step: int(step[2]))
+    return os.path.join(path, latest[0])
+
+
+def _named_by_state(folder) -> str | None:
+    """The name of the latest checkpoint in the text file `checkpoint`."""
+    path = os.path.join(folder, "checkpoint")
+    try:
+        untrusted.read_bytes(path, _MAX_STATE)
+        state = tf.train.get_checkpoint_state(folder)
+    except (OSError, ValueError):
+        return None
+    if state is None:
+        return None
+    # The folder may have been moved since: what counts is the last part.
+    return os.path.basename(state.model_checkpoint_path)
 
 
 def read_config(prefix: str) -> BertConfig:
@@ -66,47 +119,74 @@ def read_config(prefix: str) -> BertConfig:
     """
     path = os.path.join(os.path.dirname(prefix), CONFIG)
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
-        config = BertConfig.from_hf(fields)
+        fields = untrusted.read_json(path)
     except FileNotFoundError:
         raise ValueError(
             f"{path} does not exist: Google checkpoints need their {CONFIG}."
         ) from None
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a JSON object: {error}.") from None
-    except ValueError as error:
+    activation = untrusted.fit(fields, _Activation, path).tf_pof_activation
+    try:
+        config = BertConfig.from_hf(fields)
+        return dataclasses.replace(config, activation=activation)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    activation = fields.get("tf_pof_activation", "gelu_new")
-    return dataclasses.replace(config, activation=activation)
 
 
-def read_tensors(prefix: str, num_layers: int) -> tuple[str, dict]:
+def read_tensors(prefix: str, config: BertConfig) -> tuple[str, dict]:
     """The format ("google" or "tf2") and the tensors under its table's names.
 
     Raises:
-        ValueError: if the checkpoint cannot be read or is no BERT.
+        ValueError: if the checkpoint cannot be read, is no BERT or not one of
+            the configuration's size.
     """
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = sorted(reader.get_variable_to_shape_map())
-        stored = {
-            name: reader.get_tensor(name)
-            for name in names
+    bundle_index.check(prefix + ".index")
+    with contextlib.ExitStack() as stack:
+        with claims.reading(prefix):
+            reader = tf.train.load_checkpoint(_without_patterns(prefix, stack))
+            shapes = reader.get_variable_to_shape_map()
+            dtypes = reader.get_variable_to_dtype_map()
+        found = {
+            name: claims.Claim(
+                prefix,
+                name,
+                tuple(shapes[name]),
+                dtypes[name].name,
+                functools.partial(reader.get_tensor, name),
+            )
+            for name in sorted(shapes)
             if not re.search(_IGNORED, name.removesuffix(_VALUE))
         }
-    except (tf.errors.OpError, RuntimeError) as error:
-        message = str(error).splitlines()[0]
-        raise ValueError(f"{prefix} cannot be read: {message}") from None
-    if not any(name.endswith(_VALUE) for name in stored):
-        return "google", stored
+        claims.check_sizes(
+            config, [claim.shape for claim in found.values()], prefix
+        )
+        values = {name: claim.floats() for name, claim in found.items()}
+    if not any(name.endswith(_VALUE) for name in values):
+        return "google", values
     # Where there is a next-sentence head, its pooler is the trained one: put
     # it last, so that it overrides the encoder's.
-    names = sorted(stored, key=lambda name: (_NSP_POOLER in name, name))
+    names = sorted(values, key=lambda name: (_NSP_POOLER in name, name))
     return "tf2", {
-        _tf2_name(name.removesuffix(_VALUE), num_layers): stored[name]
+        _tf2_name(name.removesuffix(_VALUE), config.num_layers): values[name]
         for name in names
     }
+
+
+def _without_patterns(prefix, stack):
+    """A prefix that TensorFlow, which takes it for a pattern, reads as it is.
+
+    Args:
+        prefix: as a user named it.
+        stack: removes the links that are made if it has special characters.
+    """
+    if not set(prefix) & set("*?[]{}\\"):
+        return prefix
+    links = stack.enter_context(tempfile.TemporaryDirectory())
+    folder, name = os.path.split(os.path.abspath(prefix))
+    for file in os.listdir(folder):
+        if file.startswith((f"{name}.index", f"{name}.data-")):
+            link = _PREFIX + file.removeprefix(name)
+            os.symlink(os.path.join(folder, file), os.path.join(links, link))
+    return os.path.join(links, _PREFIX)
 
 
 def _tf2_name(name, num_layers):
@@ -142,9 +222,10 @@ def load(
     prefix = find(path)
     if prefix is None:
         raise ValueError(f"There is no checkpoint {path} (no .index file).")
+    files.recover(os.path.dirname(prefix))
     config = read_config(prefix)
-    fmt, stored = read_tensors(prefix, config.num_layers)
-    groups = assign.stored_groups(config, fmt, stored)
+    fmt, values = read_tensors(prefix, config)
+    groups = assign.stored_groups(config, fmt, values)
     if head == "auto":
         head = next(
             (
@@ -155,9 +236,11 @@ def load(
             None,
         )
     if "classifier" in groups and fmt == "google":
-        build_arguments.setdefault("num_labels", len(stored["output_bias"]))
+        if build_arguments.get("num_labels") is None:
+            bias = values.get("output_bias", values.get("output_weights"))
+            build_arguments["num_labels"] = len(bias)
     model = bert.build(config, head, **build_arguments)
-    model.new_weights = load_into(model, prefix)
+    model.new_weights = _assign(model, fmt, values, prefix)
     vocab_file = os.path.join(os.path.dirname(prefix), "vocab.txt")
     model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
     return model
@@ -175,9 +258,13 @@ def load_into(model: keras.Model, path: str) -> tuple[str, ...]:
     prefix = find(path)
     if prefix is None:
         raise ValueError(f"There is no checkpoint {path} (no .index file).")
-    fmt, stored = read_tensors(prefix, model.config.num_layers)
+    fmt, values = read_tensors(prefix, model.config)
+    return _assign(model, fmt, values, prefix)
+
+
+def _assign(model, fmt, values, prefix):
     return assign.assign(
-        model, fmt, stored, prefix, assign.HEADS, assign.HEADS
+        model, fmt, values, prefix, assign.HEADS, assign.HEADS
     )
 
 
@@ -189,8 +276,8 @@ def save(model: keras.Model, folder: str, kind: str = "tf1") -> str:
 
     Args:
         model: of the BERT family.
-        folder: is created; files of the same name are replaced, the
-            checkpoint's index last.
+        folder: is made if need be; files of the same name are replaced, all
+            or none.
         kind: "tf1" or "tf2".
 
     Returns:
@@ -204,50 +291,44 @@ def save(model: keras.Model, folder: str, kind: str = "tf1") -> str:
     config = model.config
     if config.family != "bert":
         raise ValueError("Google's checkpoints have no DistilBERT.")
-    os.makedirs(folder, exist_ok=True)
     if config.activation != "gelu_new":
         _LOG.warning(
             "%s: Google's BERT computes GELU by tanh, this model by erf; its "
             "outputs there will differ by about 1e-3.",
             folder,
         )
-    prefix = os.path.join(folder, _PREFIX)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        fields = {
-            **config.to_hf(),
-            "hidden_act": "gelu",
-            "tf_pof_activation": config.activation,
-        }
-        # The data file must be in place before the index names it.
-        written = [*_write(model, temporary, kind)]
-        config_path = os.path.join(temporary, CONFIG)
-        with open(config_path, "w", encoding="utf-8") as file:
-            json.dump(fields, file, indent=2)
-        if model.vocab_file:
-            shutil.copyfile(
-                model.vocab_file, os.path.join(temporary, "vocab.txt")
+    written = _written(model, kind)
+    fields = {
+        **config.to_hf(),
+        "hidden_act": "gelu",
+        "tf_pof_activation": config.activation,
+    }
+    written[CONFIG] = files.json_bytes(fields)
+    if model.vocab_file:
+        written["vocab.txt"] = pathlib.Path(model.vocab_file).read_bytes()
+    files.write_set(folder, written)
+    return os.path.join(folder, _PREFIX)
+
+
+def _written(model, kind) -> dict[str, bytes]:
+    """The files of the checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, _PREFIX)
+        if kind == "tf1":
+            tensors = assign.extract(model, "google")
+            tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=list(tensors.values()),
             )
-            written.insert(0, os.path.join(temporary, "vocab.txt"))
-        for path in (config_path, *written):
-            os.replace(path, os.path.join(folder, os.path.basename(path)))
-    return prefix
-
-
-def _write(model, folder, kind):
-    """Writes the checkpoint; returns its files, the index last."""
-    prefix = os.path.join(folder, _PREFIX)
-    if kind == "tf1":
-        tensors = assign.extract(model, "google")
-        tf.raw_ops.SaveV2(
-            prefix=prefix,
-            tensor_names=list(tensors),
-            shape_and_slices=[""] * len(tensors),
-            tensors=list(tensors.values()),
-        )
-    else:
-        tensors = assign.extract(model, "tf2")
-        tf.train.Checkpoint(**_object_graph(tensors, model)).write(prefix)
-    return sorted(glob.glob(prefix + "*"))
+        else:
+            tensors = assign.extract(model, "tf2")
+            tf.train.Checkpoint(**_object_graph(tensors, model)).write(prefix)
+        return {
+            path.name: path.read_bytes()
+            for path in sorted(pathlib.Path(folder).iterdir())
+        }
 
 
 def _object_graph(tensors, model):

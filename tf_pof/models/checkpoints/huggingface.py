@@ -1,36 +1,36 @@
-"""Hugging Face folders: config.json and model.safetensors or tf_model.h5."""
+"""Hugging Face folders: config.json and weights in one of several files."""
 
+import contextlib
 import json
 import lzma
 import os
 import re
-import shutil
-import tempfile
 
-import h5py
 import numpy as np
-import safetensors
 import safetensors.tensorflow
 from safetensors.numpy import save
 import tensorflow as tf
 
+from tf_pof import untrusted
 from tf_pof._keras import keras
 from tf_pof.models.checkpoints import assign
+from tf_pof.models.checkpoints import parameter_names
+from tf_pof.models.checkpoints import claims
 from tf_pof.models.checkpoints import tensor_names
+from tf_pof.models.checkpoints import weight_files
 from tf_pof.models.config import BertConfig
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-COMPACT = "model.safetensors.xz"
-_INDEX = "model.safetensors.index.json"
-_KERAS_WEIGHTS = "tf_model.h5"
+WEIGHTS = weight_files.SAFETENSORS
+COMPACT = weight_files.COMPACT
 
-# Buffers, and copies of the token embedding that the MLM decoder is tied to.
-_TIED = r"^(cls\.predictions\.decoder|vocab_projector)\.weight$"
-IGNORED = (
-    r"(^|\.)embeddings\.position_ids$|^cls\.predictions\.decoder\.bias$|"
-    + _TIED
-)
+# Copies of the token embedding and its bias, to which the decoder is tied.
+_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+    "vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight",
+}
+IGNORED = f"^({'|'.join(map(re.escape, _TIED))})$"
 _CLASSES = {
     ("bert", None): "BertModel",
     ("bert", "pretraining"): "BertForPreTraining",
@@ -45,141 +45,59 @@ _CLASSES = {
 
 def is_folder(path: str) -> bool:
     """Whether `path` is a folder with a config.json and weights we read."""
-    return os.path.exists(os.path.join(path, CONFIG)) and any(
-        os.path.exists(os.path.join(path, name))
-        for name in (WEIGHTS, COMPACT, _INDEX, _KERAS_WEIGHTS)
-    )
+    there = os.path.exists(os.path.join(path, CONFIG))
+    return there and weight_files.find(path) is not None
 
 
 def read_config(folder: str) -> dict:
     """The contents of config.json.
 
     Raises:
-        ValueError: if there is none or it is not a JSON object.
+        ValueError: if there is none or it is not a JSON object, or gives two
+            names to an id.
+        OSError: if it cannot be read.
     """
     path = os.path.join(folder, CONFIG)
     try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
+        contents = untrusted.read_bytes(path)
     except FileNotFoundError:
         raise ValueError(
             f"{path} does not exist: not a model folder."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a JSON object.")
+    config = untrusted.parse_json(contents, where=path)
+
+    def without_repeated_ids(pairs):
+        # A dict would keep the last name of an id, without a word.
+        ids = [key for key, _ in pairs if key.isdecimal()]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"{path}: id2label has an id twice.")
+        return dict(pairs)
+
+    json.loads(contents, object_pairs_hook=without_repeated_ids)
     return config
 
 
 def read_tensors(folder: str) -> tuple[str, dict[str, np.ndarray]]:
-    """The weights file's path and its tensors under normalised names.
+    """The weights file's path and its tensors under plain names.
 
-    Names get the prefix "bert." or "distilbert." that headless models lack,
-    and "weight"/"bias" for the older "gamma"/"beta". Values are float32.
+    `parameter_names` says what becomes of names. Buffers are left out. Values
+    are float32.
 
     Raises:
-        ValueError: if there are no weights, or they cannot be read.
+        ValueError: if there are no weights, they cannot be read, are no
+            floats, or are not what config.json describes.
     """
-    path = os.path.join(folder, WEIGHTS)
-    if os.path.exists(path):
-        tensors = _read_safetensors(path)
-    elif os.path.exists(os.path.join(folder, COMPACT)):
-        path = os.path.join(folder, COMPACT)
-        tensors = _read_compact(path)
-    elif os.path.exists(os.path.join(folder, _INDEX)):
-        path = os.path.join(folder, _INDEX)
-        with open(path, encoding="utf-8") as file:
-            shards = sorted(set(json.load(file)["weight_map"].values()))
-        tensors = {}
-        for shard in shards:
-            tensors.update(_read_safetensors(os.path.join(folder, shard)))
-    elif os.path.exists(os.path.join(folder, _KERAS_WEIGHTS)):
-        path = os.path.join(folder, _KERAS_WEIGHTS)
-        tensors = _read_h5(path)
-    else:
-        raise ValueError(
-            f"{folder} holds no weights: expected {WEIGHTS}, {COMPACT}, "
-            f"{_INDEX} or {_KERAS_WEIGHTS}."
+    config = BertConfig.from_hf(read_config(folder))
+    with contextlib.ExitStack() as stack:
+        path, found = weight_files.tensors(
+            folder, claims.most_numbers(config), stack
         )
-    named = {}
-    for name, value in tensors.items():
-        name = re.sub(r"\.gamma$", ".weight", name)
-        name = re.sub(r"\.beta$", ".bias", name)
-        named[name] = value
-    return path, _with_prefix(named)
-
-
-def _with_prefix(tensors):
-    if any(re.match(r"(distil)?bert\.", name) for name in tensors):
-        return tensors
-    distil = any(name.startswith("transformer.") for name in tensors)
-    prefix = "distilbert." if distil else "bert."
-    headless = r"^(?=(embeddings|encoder|transformer|pooler)\.)"
-    return {
-        re.sub(headless, prefix, name): value
-        for name, value in tensors.items()
-    }
-
-
-def _read_safetensors(path):
-    try:
-        # The TensorFlow reader knows bfloat16, numpy's does not.
-        with safetensors.safe_open(path, framework="tf") as file:
-            return {
-                name: _as_float(file.get_tensor(name).numpy())
-                for name in file.keys()
-            }
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from None
-
-
-def _read_compact(path):
-    # A file, because the reader of bytes does not know bfloat16.
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as plain:
-        try:
-            with lzma.open(path) as file:
-                shutil.copyfileobj(file, plain)
-        except (lzma.LZMAError, EOFError) as error:
-            raise ValueError(f"{path} cannot be read: {error}.") from None
-        plain.flush()
-        return _read_safetensors(plain.name)
-
-
-def _as_float(value):
-    if np.issubdtype(value.dtype, np.integer):
-        return value
-    return value.astype(np.float32)
-
-
-def _read_h5(path):
-    """Tensors of a `TFBert*` or `TFDistilBert*` weights file.
-
-    A dataset is called "<top layer>/<model>/<layer>/.../kernel:0", where
-    "layer_._0" is list item 0 and kernels are [in, out].
-    """
-    tensors = {}
-
-    def visit(name, item):
-        if not isinstance(item, h5py.Dataset):
-            return
-        # Headless models have "bert/tf_bert_model/bert/...", others may put
-        # their head's name, "mlm___cls", in place of "cls".
-        parts = name.split(":")[0].split("/")[2:]
-        parts[0] = re.sub(r"^(mlm|nsp)___", "", parts[0])
-        value = np.asarray(item)
-        if parts[-1] == "kernel":
-            value = value.T
-        if parts[-1] in ("kernel", "embeddings"):
-            parts[-1] = "weight"
-        tensors[".".join(parts).replace("_._", ".")] = _as_float(value)
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(visit)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from None
-    return tensors
+        names = parameter_names.plain(found, path)
+        shapes = [found[name].shape for name in names]
+        claims.check_sizes(config, shapes, path)
+        return path, {
+            plain: found[name].floats() for name, plain in names.items()
+        }
 
 
 def load_into(
@@ -193,7 +111,7 @@ def load_into(
 
     Args:
         model: to be assigned.
-        folder: with weights in one of the three layouts.
+        folder: with weights that `weight_files` reads.
         may_be_new: groups that may be absent as a whole.
         may_be_unused: groups the model may lack.
         tensors: result of `read_tensors(folder)` if already at hand.
@@ -202,32 +120,18 @@ def load_into(
         ValueError: naming a missing, extra or misshapen tensor, or an MLM
             decoder that is not tied to the token embedding.
     """
-    path, stored = tensors or read_tensors(folder)
+    path, values = tensors or read_tensors(folder)
+    for copy, original in _TIED.items():
+        if copy in values and original in values:
+            if not np.array_equal(values[copy], values[original]):
+                raise ValueError(
+                    f"{path}: tensor {copy!r} differs from {original!r}, to "
+                    "which the MLM decoder must be tied."
+                )
     fmt = tensor_names.hf_format(model.config)
-    words = stored.get(
-        "distilbert.embeddings.word_embeddings.weight"
-        if fmt == "distilbert"
-        else "bert.embeddings.word_embeddings.weight"
-    )
-    for name, value in stored.items():
-        tied = re.search(_TIED, name) and words is not None
-        if tied and not np.array_equal(value, words):
-            raise ValueError(
-                f"{path}: tensor {name!r} differs from the word embeddings, "
-                "but the MLM decoder must be tied to them."
-            )
     return assign.assign(
-        model, fmt, stored, path, may_be_new, may_be_unused, IGNORED
+        model, fmt, values, path, may_be_new, may_be_unused, IGNORED
     )
-
-
-def stored_head(config: BertConfig, names) -> str | None:
-    """The head whose tensors are among `names`."""
-    groups = assign.stored_groups(config, tensor_names.hf_format(config), names)
-    for head, group in assign.HEAD_GROUPS.items():
-        if group in groups:
-            return head
-    return None
 
 
 def architecture(model: keras.Model) -> str:

@@ -5,17 +5,22 @@ config.json, metadata.json and model.weights.h5, written by tf-keras or by
 Keras 3, whose layouts differ in the attention's attribute names.
 """
 
-import json
+import contextlib
 import logging
 import os
+import pathlib
 import re
+import tempfile
+from typing import Literal
 
 import h5py
-import numpy as np
 
 from tf_pof._keras import keras
+from tf_pof import files, untrusted
 from tf_pof.models import bert
 from tf_pof.models.checkpoints import assign
+from tf_pof.models.checkpoints import claims
+from tf_pof.models.checkpoints import hdf5
 from tf_pof.models.checkpoints import tensor_names
 from tf_pof.models.config import BertConfig
 
@@ -35,19 +40,46 @@ _H5_LAYERS = {
 }
 
 
+class _Fields(untrusted.Schema):
+    """A backbone's settings."""
+
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    dropout: float
+    max_sequence_length: int
+    # A DistilBertBackbone has none.
+    num_segments: int = 2
+
+
+class _Named(untrusted.Schema):
+    """Any serialised object."""
+
+    class_name: str
+
+
+class _Preset(untrusted.Schema):
+    """The config.json of a preset that can be read."""
+
+    class_name: Literal["BertBackbone", "DistilBertBackbone"]
+    config: _Fields
+
+
 def _config(class_name, fields, activation):
     family = _FAMILIES[class_name]
     return BertConfig(
-        vocabulary_size=fields["vocabulary_size"],
-        num_layers=fields["num_layers"],
-        num_heads=fields["num_heads"],
-        hidden_dim=fields["hidden_dim"],
-        intermediate_dim=fields["intermediate_dim"],
-        max_sequence_length=fields["max_sequence_length"],
-        num_segments=fields["num_segments"] if family == "bert" else 0,
+        vocabulary_size=fields.vocabulary_size,
+        num_layers=fields.num_layers,
+        num_heads=fields.num_heads,
+        hidden_dim=fields.hidden_dim,
+        intermediate_dim=fields.intermediate_dim,
+        max_sequence_length=fields.max_sequence_length,
+        num_segments=fields.num_segments if family == "bert" else 0,
         pooler=family == "bert",
-        dropout=fields["dropout"],
-        attention_dropout=fields["dropout"],
+        dropout=fields.dropout,
+        attention_dropout=fields.dropout,
         activation=activation,
     )
 
@@ -129,7 +161,8 @@ def from_backbone(
     function = dense._feedforward_intermediate_dense.activation
     if function is keras.activations.gelu:
         activation = "gelu"
-    config = _config(class_name, backbone.get_config(), activation)
+    fields = untrusted.fit(backbone.get_config(), _Fields, class_name)
+    config = _config(class_name, fields, activation)
     model = bert.build(config, head, **build_arguments)
     model.new_weights = load_into(model, backbone)
     return model
@@ -145,20 +178,22 @@ def load_into(model: keras.Model, source) -> tuple[str, ...]:
         ValueError: naming a missing, extra or misshapen tensor.
     """
     if isinstance(source, (str, os.PathLike)):
-        name, stored = _read_preset(os.fspath(source), model.config)
-    else:
-        name = type(source).__name__
-        stored = {}
-        for row, path in _rows(model.config):
-            try:
-                stored[row.keras_nlp] = _variable(source, path).numpy()
-            except (ValueError, AttributeError, IndexError):
-                raise ValueError(
-                    f"{name} has no {path}: does its size fit the model's?"
-                ) from None
-    heads = [group for group in assign.HEADS if group != "pooler"]
+        return _assign(model, *_read_preset(os.fspath(source), model.config))
+    name = type(source).__name__
+    values = {}
+    for row, path in _rows(model.config):
+        try:
+            values[row.keras_nlp] = _variable(source, path).numpy()
+        except (ValueError, AttributeError, IndexError):
+            raise ValueError(
+                f"{name} has no {path}: does its size fit the model's?"
+            ) from None
+    return _assign(model, name, values)
+
+
+def _assign(model, name, values):
     return assign.assign(
-        model, "keras_nlp", stored, name, heads, assign.HEADS
+        model, "keras_nlp", values, name, _task_heads(), assign.HEADS
     )
 
 
@@ -219,28 +254,13 @@ def load(
     Raises:
         ValueError: naming what is missing or does not fit.
     """
-    path = os.path.join(folder, CONFIG)
-    try:
-        with open(path, encoding="utf-8") as file:
-            serialized = json.load(file)
-        class_name = serialized["class_name"]
-        if class_name not in _FAMILIES:
-            raise ValueError(
-                f"{path}: a {class_name} is not one of {', '.join(_FAMILIES)}."
-            )
-        config = _config(
-            class_name,
-            serialized["config"],
-            _default_activation(_FAMILIES[class_name]),
-        )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not the config of a keras-nlp preset: {error!r}."
-        ) from None
+    files.recover(folder)
+    config = _read_config(os.path.join(folder, CONFIG))
+    name, values = _read_preset(folder, config)
     model = bert.build(
         config, None if head == "auto" else head, **build_arguments
     )
-    model.new_weights = load_into(model, folder)
+    model.new_weights = _assign(model, name, values)
     vocab_file = os.path.join(folder, _VOCAB)
     model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
     return model
@@ -258,23 +278,49 @@ def _h5_path(path):
     )
 
 
-def _read_preset(folder, config):
-    source = os.path.join(folder, WEIGHTS)
-    by_path = {_h5_path(path): row.keras_nlp for row, path in _rows(config)}
-    stored = {}
+def _read_config(path):
+    """The configuration in a preset's config.json.
 
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
+    Raises:
+        ValueError: if there is none, or not that of a backbone we know.
+    """
+    try:
+        contents = untrusted.read_bytes(path)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} does not exist: a keras-nlp preset has it beside its "
+            "weights."
+        ) from None
+    name = untrusted.parse_json(contents, _Named, path).class_name
+    if name not in _FAMILIES:
+        raise ValueError(
+            f"{path}: a {name[:80]} is not one of {', '.join(_FAMILIES)}."
+        )
+    preset = untrusted.parse_json(contents, _Preset, path)
+    try:
+        return _config(
+            name, preset.config, _default_activation(_FAMILIES[name])
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_preset(folder, config):
+    """The path of a preset's weights, and the tensors by our table's names."""
+    source = os.path.join(folder, WEIGHTS)
+    values = {}
+    with contextlib.ExitStack() as stack:
+        found = hdf5.tensors(source, stack)
+        shapes = [claim.shape for claim in found.values()]
+        claims.check_sizes(config, shapes, source)
+        by_path = {
+            _h5_path(path): row.keras_nlp for row, path in _rows(config)
+        }
+        for name, claim in found.items():
             # Keras 3 has "query_dense" where tf-keras has "_query_dense".
             name = re.sub(r"/(?=(query|key|value|output)_dense/)", "/_", name)
-            stored[by_path.get(name, name)] = np.asarray(item, np.float32)
-
-    try:
-        with h5py.File(source) as file:
-            file.visititems(visit)
-    except OSError as error:
-        raise ValueError(f"{source} cannot be read: {error}.") from None
-    return source, stored
+            values[by_path.get(name, name)] = claim.floats()
+    return source, values
 
 
 def save(model: keras.Model, folder: str) -> str:
@@ -282,7 +328,7 @@ def save(model: keras.Model, folder: str) -> str:
 
     Args:
         model: its encoder is written, masks applied; heads are not.
-        folder: is created; older files are replaced, config.json last.
+        folder: is made if need be; older files are replaced, all or none.
 
     Returns:
         The folder.
@@ -299,19 +345,7 @@ def save(model: keras.Model, folder: str) -> str:
             folder,
             config.family,
         )
-    os.makedirs(folder, exist_ok=True)
     backbone = to_backbone(model)
-    # The name must end so for Keras to choose this layout.
-    temporary = os.path.join(folder, f"tmp.{WEIGHTS}")
-    backbone.save_weights(temporary)
-    with h5py.File(temporary, "a") as file:
-        for i in range(config.num_layers):
-            group = _h5_path(f"transformer_layer_{i}/_self_attention_layer/0")
-            group = file[group.removesuffix("/vars/0")]
-            for part in ("query", "key", "value", "output"):
-                # A hard link: Keras 3's name of the same group.
-                group[f"{part}_dense"] = group[f"_{part}_dense"]
-    os.replace(temporary, os.path.join(folder, WEIGHTS))
     serialized = keras.saving.serialize_keras_object(backbone)
     serialized.pop("build_config", None)
     metadata = {
@@ -320,21 +354,32 @@ def save(model: keras.Model, folder: str) -> str:
         "keras_nlp_version": "0.12.1",
         "parameter_count": backbone.count_params(),
     }
-    files = {"metadata.json": metadata, CONFIG: serialized}
     if model.vocab_file:
-        vocab = os.path.join(folder, _VOCAB)
-        os.makedirs(os.path.dirname(vocab), exist_ok=True)
-        with open(model.vocab_file, "rb") as source:
-            _replace(vocab, source.read())
-    for file_name, contents in files.items():
-        _replace(
-            os.path.join(folder, file_name),
-            (json.dumps(contents, indent=4) + "\n").encode(),
-        )
+        vocabulary = pathlib.Path(model.vocab_file).read_bytes()
+        files.write_bytes(os.path.join(folder, _VOCAB), vocabulary)
+    files.write_set(
+        folder,
+        {
+            WEIGHTS: _weights_of(backbone, config.num_layers),
+            "metadata.json": files.json_bytes(metadata),
+            CONFIG: files.json_bytes(serialized),
+        },
+    )
     return folder
 
 
-def _replace(path, contents):
-    with open(path + ".tmp", "wb") as file:
-        file.write(contents)
-    os.replace(path + ".tmp", path)
+def _weights_of(backbone, num_layers) -> bytes:
+    """A backbone's weights file, with the names of both Keras versions."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = os.path.join(temporary, WEIGHTS)
+        backbone.save_weights(path)
+        with h5py.File(path, "a") as file:
+            for i in range(num_layers):
+                group = _h5_path(
+                    f"transformer_layer_{i}/_self_attention_layer/0"
+                )
+                group = file[group.removesuffix("/vars/0")]
+                for part in ("query", "key", "value", "output"):
+                    # A hard link: Keras 3's name of the same group.
+                    group[f"{part}_dense"] = group[f"_{part}_dense"]
+        return pathlib.Path(path).read_bytes()
