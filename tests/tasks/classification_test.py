@@ -23,7 +23,7 @@ class _Task(classification.ClassificationTask):
             chosen = {"pearson": metrics.pearson}
         super().__init__("it", labels, chosen, ["dev"], [], sequence_length)
 
-    examples = write_predictions = None
+    examples = write_predictions = data_files = None
 
 
 @pytest.fixture(scope="module")

@@ -110,14 +110,24 @@ class Glue(classification.ClassificationTask):
             sequence_length,
         )
 
-    def examples(self, split: str) -> Examples:
-        """See `Task.examples`; splits are named as in TFDS."""
+    def data_files(self, split: str) -> list[str]:
+        """See `Task.data_files`."""
+        self._check_split(split)
+        if self._raw_dir is None:
+            return tfds_source.paths(f"glue/{self.name}", split, **self._tfds)
+        return glue_files.paths(self.name, self._raw_dir, split)
+
+    def _check_split(self, split: str) -> None:
         splits = [self.train_split, *self.evaluation_splits, *self.test_splits]
         if split not in splits:
             raise ValueError(
                 f'{self.name} has no split "{split}": choose '
                 f"{', '.join(splits)}."
             )
+
+    def examples(self, split: str) -> Examples:
+        """See `Task.examples`; splits are named as in TFDS."""
+        self._check_split(split)
         if self._raw_dir is None:
             return self._from_tfds(split)
         examples, notes = glue_files.read(

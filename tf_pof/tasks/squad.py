@@ -15,6 +15,7 @@ from tf_pof.tasks import squad_decoding
 from tf_pof.tasks import squad_features
 from tf_pof.tasks import squad_files
 from tf_pof.tasks import squad_metrics
+from tf_pof.tasks import tfds_source
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.squad_files import SquadExample
 from tf_pof.tasks.task import Task
@@ -104,8 +105,15 @@ class Squad(Task):
         }
         self._notes: dict[bool, list[str]] = {}
 
-    def examples(self, split: str) -> list[SquadExample]:
-        """Reads "train" or "validation", see `Task.examples`."""
+    def data_files(self, split: str) -> list[str]:
+        """See `Task.data_files`."""
+        path = self._path(split)
+        if path is not None:
+            return [path]
+        return tfds_source.paths(f"squad/v{self.version}", split, **self._tfds)
+
+    def _path(self, split: str) -> str | None:
+        """The json file of a split; None if it is TFDS'."""
         if split not in _OFFICIAL_NAMES:
             raise ValueError(
                 f'SQuAD has no split "{split}": choose train or validation.'
@@ -114,6 +122,11 @@ class Squad(Task):
         if path is None and self._raw_dir is not None:
             name = f"{_OFFICIAL_NAMES[split]}-v{self.version}.json"
             path = os.path.join(self._raw_dir, name)
+        return path
+
+    def examples(self, split: str) -> list[SquadExample]:
+        """Reads "train" or "validation", see `Task.examples`."""
+        path = self._path(split)
         if path is not None:
             return squad_files.read_json(path, self.version)
         return squad_files.read_tfds(self.version, split, **self._tfds)

@@ -112,8 +112,8 @@ class Table(classification.ClassificationTask):
             )
         return labels
 
-    def examples(self, split: str) -> Examples:
-        """See `Task.examples`; splits are train, validation and test."""
+    def data_files(self, split: str) -> list[str]:
+        """See `Task.data_files`."""
         path = self._files.get(split)
         if path is None:
             there = [name for name, file in self._files.items() if file]
@@ -121,6 +121,11 @@ class Table(classification.ClassificationTask):
                 f'The task {self.name} has no split "{split}" but '
                 f"{listed(there) or 'nothing'}: name a file for it."
             )
+        return [path]
+
+    def examples(self, split: str) -> Examples:
+        """See `Task.examples`; splits are train, validation and test."""
+        (path,) = self.data_files(split)
         label = [self._label_column]
         if split == "test":
             columns = read_columns(path, self._texts, label)

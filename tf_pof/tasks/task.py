@@ -1,12 +1,17 @@
 """What the fine-tuning program asks of a task."""
 
 import abc
+import hashlib
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks.features import Features
+
+# Bytes of a file that are held at once.
+_BLOCK = 1 << 20
 
 
 class Task(abc.ABC):
@@ -45,6 +50,31 @@ class Task(abc.ABC):
             ValueError: if it is not there, empty or malformed, in one
                 sentence.
         """
+
+    @abc.abstractmethod
+    def data_files(self, split: str) -> list[str]:
+        """Paths of the files that a split is read from, in a fixed order.
+
+        Raises:
+            ValueError: if the split is not there.
+        """
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of what a run trains on and is scored on.
+
+        The names and contents of the splits count, and the number of their
+        files. Where the files are does not, so that they may be moved.
+
+        Raises:
+            ValueError: if a split is not there.
+            OSError: if a file cannot be read.
+        """
+        digest = hashlib.sha256()
+        for split in (self.train_split, *self.evaluation_splits):
+            digest.update(f"{split}\n".encode())
+            for path in self.data_files(split):
+                digest.update(_digest_of(path))
+        return digest.hexdigest()
 
     @abc.abstractmethod
     def features(
@@ -87,3 +117,17 @@ class Task(abc.ABC):
     def notes(self) -> list[str]:
         """Sentences on what was met while reading, for the user."""
         return []
+
+
+def _digest_of(path: str) -> bytes:
+    """SHA-256 of a file, local or of any file system of TensorFlow's."""
+    digest = hashlib.sha256()
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"{path} cannot be read ({error.message}): check the path."
+        ) from None
+    return digest.digest()

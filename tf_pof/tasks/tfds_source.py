@@ -1,5 +1,6 @@
 """Labelled examples out of TFDS data sets, prepared or to be downloaded."""
 
+import os
 from typing import Any
 
 from tf_pof.data import tfds_text
@@ -28,6 +29,26 @@ def examples(
         ValueError: if the data set is not there or has no such split.
         OSError: if it cannot be downloaded.
     """
+    builder = _with_split(name, split, data_dir, download)
+    dataset = builder.as_dataset(
+        split=split, shuffle_files=False, read_config=tfds_text.ordered()
+    )
+    return list(dataset.as_numpy_iterator())
+
+
+def paths(
+    name: str,
+    split: str,
+    data_dir: str | None = None,
+    download: bool = False,
+) -> list[str]:
+    """The files that a split was prepared in; arguments as of `examples`."""
+    builder = _with_split(name, split, data_dir, download)
+    return [os.fspath(path) for path in builder.info.splits[split].filepaths]
+
+
+def _with_split(name: str, split: str, data_dir: str | None, download: bool):
+    """The builder of a data set that has examples in that split."""
     builder = _builder(name, data_dir, download)
     splits = builder.info.splits
     if split not in splits or not splits[split].num_examples:
@@ -36,10 +57,7 @@ def examples(
             f'The TFDS data set {name} has no example in a split "{split}": '
             f"choose {' or '.join(sorted(full)) or 'another data set'}."
         )
-    dataset = builder.as_dataset(
-        split=split, shuffle_files=False, read_config=tfds_text.ordered()
-    )
-    return list(dataset.as_numpy_iterator())
+    return builder
 
 
 def _builder(name: str, data_dir: str | None, download: bool):
