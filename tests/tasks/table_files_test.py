@@ -83,6 +83,24 @@ def test_given_labels_win(tmp_path):
     assert task.examples("validation").labels.tolist() == [1, 0]
 
 
+def test_the_number_of_rows_is_told(tmp_path):
+    task = _table(tmp_path)
+    for split in ("train", "validation", "train"):
+        task.examples(split)
+    train, dev = task.notes()
+    assert train.startswith(f"{tmp_path / 'train.tsv'} has 3 rows. ")
+    # It holds "fine, really" in quotes.
+    assert train.endswith("was read without the quotes of its fields.")
+    assert dev == f"{tmp_path / 'dev.csv'} has 2 rows."
+    (tmp_path / "dev.csv").write_text("Text;label\na;pos\n")
+    task.examples("validation")
+    assert task.notes()[1] == (
+        f"{tmp_path / 'dev.csv'} has 1 row. {tmp_path / 'dev.csv'} was read "
+        f"with semicolons between its fields. {tmp_path / 'dev.csv'} has no "
+        'column "text": "Text" was taken for it.'
+    )
+
+
 def test_a_regression_reads_numbers(tmp_path):
     rows = [("a", 1.5), ("b", -2), ("c", "1e1")]
     task = _table(tmp_path, rows, regression=True)

@@ -11,7 +11,6 @@ from tests.tasks import tiny
 from tf_pof.tasks import glue, registry, task as tasks
 
 
-
 def _files(options):
     root = options.get("raw_dir") or os.path.dirname(options["train_file"])
     paths = sorted(p for p in pathlib.Path(root).rglob("*") if p.is_file())

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_pof.tasks.classification import Examples, listed
-from tf_pof.tasks.columns import RowError, read_text
+from tf_pof.tasks.text_files import RowError, read_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,9 @@ from tf_pof import files
 from tf_pof.tasks import classification
 from tf_pof.tasks import metrics
 from tf_pof.tasks.classification import Examples, listed
-from tf_pof.tasks.columns import Columns, RowError, read_columns
+from tf_pof.tasks.columns import Columns, read_columns
 from tf_pof.tasks.features import Features
+from tf_pof.tasks.text_files import RowError
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?", re.ASCII)
 
@@ -131,6 +132,11 @@ class Table(classification.ClassificationTask):
             columns = read_columns(path, self._texts, label)
         else:
             columns = read_columns(path, self._texts + label)
+        # So that a row that was not told from its neighbour is noticed.
+        total = f"{len(columns.lines):,}"
+        self._notes["read " + path] = " ".join(
+            [f"{path} has {total} row{'s' * (total != '1')}.", *columns.notes]
+        )
         labels = None
         if self._label_column in columns.values:
             convert = self._score if self.is_regression else self._class_id
