@@ -157,7 +157,7 @@ def test_any_bytes_are_read_or_refused_in_a_sentence(
         found = _read(folder, name, content)
     except ValueError as error:
         assert name in str(error) and str(error).endswith(".")
-        assert "\n" not in str(error).replace(repr(content)[1:], "")
+        assert "\n" not in str(error)
     else:
         assert len(found.values["text"]) == len(found.lines) > 0
         for text in found.values["text"]:

@@ -191,10 +191,10 @@ def test_notes_tell_what_was_left_out_and_cut(tmp_path, raw_dir, tokenizer):
         assert set(features.details.questions) == {0, 2, 3}
         assert task.notes() == [
             "The answers of 1 of 4 training questions are not in their "
-            "contexts; they were left out.",
+            'contexts; they were left out ("q1").',
             "The answers of 1 of 4 training questions are not where the data "
-            "says, but once elsewhere in their contexts; they were taken "
-            "there.",
+            "says, or with other blanks, but in one place of their contexts; "
+            "they were taken there.",
             "1 of 4 training questions were cut to 5 tokens.",
         ]
     # "Where did the cat sit?" has 6 tokens.
@@ -233,7 +233,7 @@ def test_refuses_settings_that_make_no_sense(arguments, message):
 def test_says_where_it_looked(raw_dir, tmp_path):
     with pytest.raises(ValueError, match='no split "test": choose train'):
         make(raw_dir).examples("test")
-    with pytest.raises(ValueError, match=f"{tmp_path}/dev-v2.0.json cannot"):
+    with pytest.raises(OSError, match=f"{tmp_path}/dev-v2.0.json cannot"):
         make(str(tmp_path), "2.0").examples("validation")
     with pytest.raises(ValueError, match="squad/v2.0 is not prepared in"):
         Squad("2.0", tfds_data_dir=str(tmp_path)).examples("train")

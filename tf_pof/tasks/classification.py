@@ -11,6 +11,7 @@ from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.metrics import Metric
 from tf_pof.tasks.task import Task
+from tf_pof.tasks.text_files import listed
 
 # Examples that are tokenized and padded together: about 12 MB at 128 tokens.
 _CHUNK = 8192
@@ -227,11 +228,3 @@ def label_order(
         f"{listed(task_labels)}: choose the task it was trained on, or train "
         "it on this one."
     )
-
-
-def listed(names: Sequence[str], most: int = 20) -> str:
-    """Names in quotes, the first ones of many."""
-    shown = [f'"{name[:40]}"' for name in names[:most]]
-    if len(names) > most:
-        shown.append(f"{len(names) - most} more")
-    return ", ".join(shown)

@@ -11,8 +11,8 @@ import math
 import os
 
 from tf_pof.tasks import delimited
-from tf_pof.tasks.classification import listed
-from tf_pof.tasks.text_files import RowError, read_text, require_text
+from tf_pof.tasks import text_files
+from tf_pof.tasks.text_files import RowError, listed
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".jsonl", ".ndjson")
@@ -61,7 +61,7 @@ def read_columns(
             f"{path} is not named .csv, .tsv or .jsonl: rename it after its "
             "format."
         )
-    text = read_text(path)
+    text = text_files.read_text(path)
     if ending in _LINES:
         columns = _json_columns(path, text, names, optional)
     else:
@@ -170,7 +170,7 @@ def _json_text(path, line, name, value) -> str:
             line,
             f'"{name}" is neither text nor a number: write it as one.',
         )
-    return require_text(value, f'{path}:{line}: "{name}"')
+    return text_files.require_text(value, f'{path}:{line}: "{name}"')
 
 
 def _places(

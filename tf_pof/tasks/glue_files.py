@@ -12,8 +12,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tf_pof.tasks.classification import Examples, listed
-from tf_pof.tasks.text_files import RowError, read_text
+from tf_pof.tasks.classification import Examples
+from tf_pof.tasks.text_files import RowError, listed, quoted, read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read(
             raise RowError(
                 path,
                 line,
-                f'the index "{index[:40]}" is not a number: fetch the file '
+                f"the index {quoted(index)} is not a number: fetch the file "
                 "again.",
             ) from None
     if not texts:
@@ -241,7 +241,7 @@ def _label(path: str, line: int, text: str, names: Sequence[str] | None):
     raise RowError(
         path,
         line,
-        f'the label "{text[:40]}" is {needed}: give the folder of the task '
+        f"the label {quoted(text)} is {needed}: give the folder of the task "
         "that is asked for.",
     )
 

@@ -19,6 +19,7 @@ from tf_pof.tasks import tfds_source
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.squad_files import SquadExample
 from tf_pof.tasks.task import Task
+from tf_pof.tasks.text_files import listed
 
 _OFFICIAL_NAMES = {"train": "train", "validation": "dev"}
 
@@ -103,7 +104,8 @@ class Squad(Task):
             if version == "2.0"
             else None,
         }
-        self._notes: dict[bool, list[str]] = {}
+        # By split, of reading it, and by whether features were to train on.
+        self._notes: dict[str | bool, list[str]] = {}
 
     def data_files(self, split: str) -> list[str]:
         """See `Task.data_files`."""
@@ -127,9 +129,12 @@ class Squad(Task):
     def examples(self, split: str) -> list[SquadExample]:
         """Reads "train" or "validation", see `Task.examples`."""
         path = self._path(split)
-        if path is not None:
-            return squad_files.read_json(path, self.version)
-        return squad_files.read_tfds(self.version, split, **self._tfds)
+        if path is None:
+            return squad_files.read_tfds(self.version, split, **self._tfds)
+        examples, self._notes[split] = squad_files.read_json(
+            path, self.version
+        )
+        return examples
 
     def features(
         self,
@@ -214,7 +219,8 @@ class Squad(Task):
         return paths
 
     def notes(self) -> list[str]:
-        """What was met in the examples that were last made features of."""
+        """What was met in the examples that were last read and made features
+        of."""
         return [note for notes in self._notes.values() for note in notes]
 
 
@@ -227,19 +233,18 @@ def _notes(
     what = "training" if training else "evaluation"
     notes = []
     if windows.missing:
+        count = len(windows.missing)
         notes.append(
-            f"The answers of {windows.missing} of {total} {what} questions "
-            "are not in their contexts"
-            + (
-                "; they were left out."
-                if training
-                else "; they cannot be predicted."
-            )
+            f"The answers of {count} of {total} {what} questions are not in "
+            "their contexts"
+            + ("; they were left out" if training else "; they cannot be found")
+            + f" ({listed(windows.missing, 3)})."
         )
     if windows.moved:
         notes.append(
             f"The answers of {windows.moved} of {total} {what} questions are "
-            "not where the data says, but once elsewhere in their contexts"
+            "not where the data says, or with other blanks, but in one place "
+            "of their contexts"
             + ("; they were taken there." if training else ".")
         )
     if windows.shortened:

@@ -12,10 +12,10 @@ import numpy as np
 from tf_pof import files
 from tf_pof.tasks import classification
 from tf_pof.tasks import metrics
-from tf_pof.tasks.classification import Examples, listed
+from tf_pof.tasks.classification import Examples
 from tf_pof.tasks.columns import Columns, read_columns
 from tf_pof.tasks.features import Features
-from tf_pof.tasks.text_files import RowError
+from tf_pof.tasks.text_files import RowError, listed, quoted
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?", re.ASCII)
 
@@ -162,7 +162,7 @@ class Table(classification.ClassificationTask):
             raise RowError(
                 path,
                 line,
-                f'unknown label "{text[:40]}", the labels are '
+                f"unknown label {quoted(text)}, the labels are "
                 f"{listed(self.labels)}: correct the row, or name all labels "
                 "with --labels.",
             )
@@ -177,7 +177,7 @@ class Table(classification.ClassificationTask):
             raise RowError(
                 path,
                 line,
-                f'the label "{text[:40]}" is not a number: correct the row, '
+                f"the label {quoted(text)} is not a number: correct the row, "
                 "or leave out --regression for a classifier.",
             )
         return value

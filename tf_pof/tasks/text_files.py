@@ -1,6 +1,7 @@
 """Text files of users: their bytes, their encodings, errors by line."""
 
 import codecs
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -84,3 +85,19 @@ def require_text(value: str, where: str) -> str:
             f"{error.start}, which is no text: write it anew."
         ) from None
     return value
+
+
+def quoted(text: str, most: int = 40) -> str:
+    """A text of a file's within a sentence: its beginning, on one line."""
+    shown = text[:most].encode(errors="replace").decode()
+    for character, name in (("\n", r"\n"), ("\r", r"\r"), ("\0", r"\0")):
+        shown = shown.replace(character, name)
+    return f'"{shown}"'
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names in quotes, the first ones of many."""
+    shown = [quoted(name) for name in names[:most]]
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return ", ".join(shown)
