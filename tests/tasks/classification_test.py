@@ -199,12 +199,57 @@ def test_every_permutation_comes_back_in_order(count):
         (MNLI, MNLI),
         (MNLI, ("LABEL_0", "LABEL_1", "LABEL_2")),
         (MNLI, ("Entailment", "Neutral", "Contradiction")),
+        (("not_entailment", "b"), ("Not entailment", "B ")),
+        (("no", "yes"), ("0", "1")),
+        (("0", "1"), ("no", "yes")),
         (MNLI, None),
         (None, ("LABEL_0",)),
     ],
 )
 def test_an_order_that_is_the_tasks_is_left(task, model):
     assert label_order(task, model) is None
+
+
+@pytest.mark.parametrize(
+    "labels, model, note",
+    [
+        (("no", "yes"), ("no", "yes"), None),
+        (("no", "yes"), ("No", "Yes"), None),
+        (("0", "1"), ("0", "1"), None),
+        (("LABEL_0", "LABEL_1"), ("LABEL_0", "LABEL_1"), None),
+        (None, ("LABEL_0",), None),
+        (
+            ("no", "yes"),
+            None,
+            'M does not name its classes: they are assumed to be in the order '
+            'of the task\'s, "no", "yes".',
+        ),
+        (
+            ("no", "yes"),
+            ("LABEL_0", "LABEL_1"),
+            'M tells "LABEL_0", "LABEL_1" apart: they are assumed to be in '
+            'the order of the task\'s, "no", "yes".',
+        ),
+        (
+            ("0", "1"),
+            ("no", "yes"),
+            'M tells "no", "yes" apart: they are assumed to be in the order '
+            'of the task\'s, "0", "1".',
+        ),
+        (
+            ("0", "1"),
+            ("1", "0"),
+            'M has the classes in the order "1", "0": they were matched by '
+            "name.",
+        ),
+    ],
+)
+def test_what_is_matched_or_assumed_is_told(labels, model, note):
+    task = _Task(labels)
+    for _ in range(2):
+        order = task.class_order(model, "M")
+        assert task.notes() == ([] if note is None else [note])
+    assert (order is not None) == (note is not None and "by name" in note)
 
 
 def test_names_that_differ_in_case_are_told_apart():
@@ -218,7 +263,9 @@ def test_names_that_differ_in_case_are_told_apart():
     [
         ("entailment", "not_entailment"),
         ("LABEL_0", "LABEL_1"),
+        ("LABEL_1", "LABEL_0", "LABEL_2"),
         ("a", "b", "c"),
+        ("entailment", "neutral", "c"),
         ("entailment", "entailment", "neutral"),
     ],
 )

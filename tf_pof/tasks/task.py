@@ -1,6 +1,7 @@
 """What the fine-tuning program asks of a task."""
 
 import abc
+from collections.abc import Sequence
 import hashlib
 from typing import Any
 
@@ -88,6 +89,24 @@ class Task(abc.ABC):
             training: whether targets are needed; what has none is left out
                 then.
         """
+
+    def class_order(
+        self, labels: Sequence[str] | None, name: str
+    ) -> np.ndarray | None:
+        """Where a model has the classes of the task.
+
+        Args:
+            labels: of the model, by id, or None.
+            name: of the model; `notes` say what was matched or assumed.
+
+        Returns:
+            As of `classification.label_order`; None for scores and spans.
+
+        Raises:
+            ValueError: if the model has other classes.
+        """
+        del labels, name
+        return None
 
     @abc.abstractmethod
     def score(
