@@ -131,6 +131,27 @@ def test_without_labels_there_is_nothing_to_train_on_or_score(tokenizer):
         task.score(examples, None, {"logits": np.zeros((1, 2), np.float32)})
 
 
+@pytest.mark.parametrize(
+    "labels, values, note",
+    [
+        (("no", "yes"), [1, 1, 1], 'no example of "no", which cannot be lear'),
+        (("a", "b", "c", "d"), [1, 3, 1], 'my.tsv has no example of "a", "c",'),
+        (("no", "yes"), [1, 0, 1], None),
+        (None, [0.5, 0.5, 0.5], "All scores of my.tsv are the same: nothing"),
+        (None, [0.5, 0.5, 0.6], None),
+    ],
+)
+def test_what_cannot_be_learned_is_told(tokenizer, labels, values, note):
+    kind = np.float32 if labels is None else np.int32
+    task = _Task(labels)
+    examples = _examples(["the"] * 3, None, np.array(values, kind))
+    task.features(examples, tokenizer, training=False)
+    assert task.notes() == []
+    task.features(examples, tokenizer, training=True)
+    assert len(task.notes()) == (note is not None)
+    assert note is None or note in task.notes()[0]
+
+
 def test_scores_are_of_the_largest_logit():
     labels = np.array([0, 1, 1, 0], np.int32)
     logits = np.array([[2, 1], [0, 1], [3, 2], [0, 5]], np.float32)

@@ -119,6 +119,8 @@ class ClassificationTask(Task):
             if examples.labels is not None:
                 targets["logits"] = examples.labels[rows]
             parts.append(Features.from_padded(encoded, targets))
+        if training:
+            self._note_absent(examples)
         self._notes.pop("truncated " + examples.source, None)
         if truncated:
             self._notes["truncated " + examples.source] = (
@@ -126,6 +128,25 @@ class ClassificationTask(Task):
                 f"{examples.source} were cut to {self.sequence_length} tokens."
             )
         return Features.concatenate(parts)
+
+    def _note_absent(self, examples: Examples) -> None:
+        """Notes what no model can learn from the examples."""
+        key = "absent " + examples.source
+        self._notes.pop(key, None)
+        if self.labels is None:
+            if len(examples) > 1 and np.ptp(examples.labels) == 0:
+                self._notes[key] = (
+                    f"All scores of {examples.source} are the same: nothing "
+                    "else can be learned."
+                )
+            return
+        seen = np.bincount(examples.labels, minlength=self.num_labels) > 0
+        if not seen.all():
+            absent = [label for label, s in zip(self.labels, seen) if not s]
+            self._notes[key] = (
+                f"{examples.source} has no example of {listed(absent)}, which "
+                "cannot be learned from it."
+            )
 
     def _truncated(self, encoded, tokenizer, texts, pairs) -> int:
         """How many of the encoded texts have lost tokens."""
