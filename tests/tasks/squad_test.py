@@ -137,6 +137,33 @@ def test_outputs_that_point_at_the_answers_score_100(
     assert not contents
 
 
+def test_predictions_are_found_by_odd_ids(tmp_path, tokenizer):
+    ids = ["../../up", "a\nb", "\t", "ü" * 3000, "", "0", '"', "\0"]
+    context = "The mill closed in 1943."
+    answers = [{"text": "1943", "answer_start": 19}]
+    rows = [
+        {"id": i, "context": context, "question": "?", "answers": answers}
+        for i in ids
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    task = make(None, validation_file=str(path))
+    examples = task.examples("validation")
+    features = task.features(examples, tokenizer, training=False)
+    outputs = {
+        name: np.zeros((len(features), 40), np.float32)
+        for name in ("start_logits", "end_logits")
+    }
+    paths = task.write_predictions(
+        str(tmp_path / "out"), "validation", examples, features, outputs
+    )
+    for written in paths:
+        with open(written, encoding="utf-8") as file:
+            assert list(json.load(file)) == ids
+    assert sorted(os.listdir(tmp_path)) == ["out", "rows.json"]
+    assert len(os.listdir(tmp_path / "out")) == len(paths) == 2
+
+
 def test_half_of_the_answers_score_half(raw_dir, tokenizer):
     task = make(raw_dir)
     examples = task.examples("validation")

@@ -1,5 +1,6 @@
 """Tasks of a user's own files."""
 
+import csv
 import json
 import pathlib
 
@@ -154,6 +155,21 @@ def test_predictions_name_labels_and_probabilities(tmp_path):
         b"0\ta\t0.500000\t0.500000\n"
         b'1\t"b ""x"""\t0.250000\t0.750000\n'
     )
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_odd_labels_come_back_from_the_predictions(tmp_path):
+    labels = ["a\tb", "c\nd", '"', "e" * 5000, "../x", "=1+1"]
+    test = (("text",), [("new",)] * len(labels))
+    task = _table(tmp_path, test=test, labels=labels)
+    outputs = {"logits": np.eye(len(labels), dtype=np.float32)}
+    (path,) = task.write_predictions(
+        str(tmp_path / "out"), "test", task.examples("test"), None, outputs
+    )
+    with open(path, encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t")
+    assert header[2:] == [f"probability_{label}" for label in labels]
+    assert [row[1] for row in rows] == labels
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 

@@ -193,17 +193,24 @@ def evaluate(
     for split in names:
         scores.read(split, model)
     folders = _folders(task, names, output)
+    for folder in filter(None, {output, *folders.values()}):
+        files.require_folder_path(folder, "The output")
     metrics = {
         split: scores.score(model, split, console, folders[split])
         for split in names
     }
     for note in task.notes():
-        console.print(note, soft_wrap=True)
+        _say(console, note)
     show(metrics, console)
     if output:
         files.write_json(os.path.join(output, "metrics.json"), metrics)
-        console.print(f"Predictions: {output}")
+        _say(console, f"Predictions: {output}")
     return metrics
+
+
+def _say(console: rich.console.Console, text: str) -> None:
+    # Paths may hold brackets, which are no markup.
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def task_for(model: Scored, spec: str, options: dict[str, Any]) -> Task:

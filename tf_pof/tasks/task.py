@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Sequence
 import hashlib
+import os
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def _digest_of(path: str) -> bytes:
     """SHA-256 of a file, local or of any file system of TensorFlow's."""
     digest = hashlib.sha256()
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with tf.io.gfile.GFile(os.path.expanduser(path), "rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except tf.errors.OpError as error:

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Sequence
+import os
 
 import tensorflow as tf
 
@@ -37,7 +38,7 @@ def read_text(path: str) -> str:
         ValueError: if it is empty or in another encoding.
     """
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with tf.io.gfile.GFile(os.path.expanduser(path), "rb") as file:
             content = file.read()
     except tf.errors.OpError as error:
         raise OSError(
