@@ -271,6 +271,7 @@ def test_what_is_matched_or_assumed_is_told(labels, model, note):
         order = task.class_order(model, "M")
         assert task.notes() == ([] if note is None else [note])
     assert (order is not None) == (note is not None and "by name" in note)
+    assert task.class_order(labels, "M") is None and task.notes() == []
 
 
 def test_names_that_differ_in_case_are_told_apart():

@@ -91,6 +91,12 @@ def test_a_text_over_lines_is_one_where_only_quoting_fits():
     assert [row.line for row in rows] == [1, 2, 4]
 
 
+def test_quotes_around_the_names_of_columns_tell_of_quotes_around_all():
+    text = '"text"\t"y"\n"a\tb\nc\td"\t1\n"e\tf\ng\th"\t"2"\n'
+    rows = [["text", "y"], ["a\tb\nc\td", "1"], ["e\tf\ng\th", "2"]]
+    assert _fields(text) == rows
+
+
 def test_an_empty_last_field_counts():
     assert _fields("a\tb\nc\t") == [["a", "b"], ["c", ""]]
     assert _fields('"a"\t"b"\n"c"\t') == [["a", "b"], ["c", ""]]

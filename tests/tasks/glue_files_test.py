@@ -1,5 +1,6 @@
 """GLUE's official files: how they look, and what is wrong with them."""
 
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
@@ -204,3 +205,42 @@ def test_a_missing_file_is_looked_for_in_both_folders(tmp_path):
         _read("mnli", tmp_path, "validation_mismatched")
     with pytest.raises(ValueError, match="no train.tsv of MRPC"):
         _read("mrpc", tmp_path)
+
+
+_TEXT = st.text(
+    st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]),
+    max_size=8,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(_TEXT, _TEXT, st.booleans()), min_size=1))
+def test_every_row_comes_back_as_it_was_written(tmp_path_factory, rows):
+    lines = ["index\tquestion\tsentence\tlabel"]
+    names = ("entailment", "not_entailment")
+    lines += [f"{i}\t{q}\t{s}\t{names[y]}" for i, (q, s, y) in enumerate(rows)]
+    folder = tmp_path_factory.mktemp("qnli")
+    _write(folder, train="\n".join(lines) + "\n")
+    examples = _read("qnli", folder, labels=names)
+    found = zip(examples.texts, examples.pairs, examples.labels.tolist())
+    assert list(found) == rows
+    assert examples.indices.tolist() == list(range(len(rows)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=12), st.integers(0, 60))
+def test_any_bytes_are_read_or_refused_in_a_sentence(
+    tmp_path_factory, noise, place
+):
+    content = b"index\tsentence\tlabel\n0\tgood\t1\n1\tbad\t0\n"
+    folder = tmp_path_factory.mktemp("sst2")
+    (folder / "train.tsv").write_bytes(
+        content[:place] + noise + content[place:]
+    )
+    try:
+        examples = _read("sst2", folder)
+    except ValueError as error:
+        assert "train.tsv" in str(error) and str(error).endswith(".")
+        assert "\n" not in str(error)
+    else:
+        assert len(examples) > 0 and set(examples.labels) <= {0, 1}

@@ -53,7 +53,8 @@ def read(path: str, text: str, separator: str) -> tuple[list[Row], list[str]]:
         RowError: for the first row that is not as it should be.
     """
     if separator != "\t":
-        return list(_quoted_rows(path, text, separator)), []
+        with _long_fields():
+            return list(_quoted_rows(path, text, separator)), []
     plain, plain_error = _attempt(_plain_rows(path, text))
     if '"' not in text:
         if plain_error:
@@ -181,8 +182,7 @@ def _quoted_rows(path: str, text: str, separator: str) -> Iterator[Row]:
     while True:
         line = reader.line_num + 1
         try:
-            with _long_fields():
-                row = next(reader, None)
+            row = next(reader, None)
         except csv.Error as error:
             raise RowError(
                 path,
