@@ -1,6 +1,7 @@
 """Tasks by name."""
 
 import inspect
+import os
 from typing import Any
 
 import pydantic
@@ -52,7 +53,9 @@ def constructor(name: str, **options) -> tuple[type[Task], dict[str, Any]]:
                 "out."
             )
     options = fixed | {
-        k: v for k, v in options.items() if k in parameters
+        k: os.fspath(v) if isinstance(v, os.PathLike) else v
+        for k, v in options.items()
+        if k in parameters
     }
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
