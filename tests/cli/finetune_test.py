@@ -19,6 +19,9 @@ def files(tmp_path_factory):
     tiny.save_model(root / "short", vocab, max_sequence_length=12)
     tiny.save_model(root / "bare", None)
     tiny.save_model(root / "trained", vocab, head="classifier")
+    # A folder may be named as files are.
+    (root / "trained.tflite").mkdir()
+    (root / "M.TFLITE").write_bytes(b"no model")
     run = root / "pretraining"
     tiny.save_model(run / "model", vocab)
     (run / "settings.json").write_text('{"model": "bert_tiny"}')
@@ -176,6 +179,19 @@ REFUSED = [
         SST2 + " --model={}/trained --split=test",
         1,
         "test gives predictions only.*--output",
+    ),
+    (
+        "evaluate",
+        SST2 + " --model={}/M.TFLITE --precision=mixed_bfloat16",
+        2,
+        "--precision is of models in Keras; a .tflite computes as it was",
+    ),
+    ("evaluate", SST2 + " --model={}/M.TFLITE", 1, r"M\.TFLITE"),
+    (
+        "evaluate",
+        SST2 + " --model={}/trained.tflite --delegate",
+        2,
+        "--delegate is of a .tflite: leave the flag out",
     ),
     (
         "evaluate",

@@ -23,7 +23,7 @@ class _Task(classification.ClassificationTask):
             chosen = {"pearson": metrics.pearson}
         super().__init__("it", labels, chosen, ["dev"], [], sequence_length)
 
-    examples = write_predictions = None
+    examples = write_predictions = data_files = None
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,27 @@ def test_without_labels_there_is_nothing_to_train_on_or_score(tokenizer):
         task.score(examples, None, {"logits": np.zeros((1, 2), np.float32)})
 
 
+@pytest.mark.parametrize(
+    "labels, values, note",
+    [
+        (("no", "yes"), [1, 1, 1], 'no example of "no", which cannot be lear'),
+        (("a", "b", "c", "d"), [1, 3, 1], 'my.tsv has no example of "a", "c",'),
+        (("no", "yes"), [1, 0, 1], None),
+        (None, [0.5, 0.5, 0.5], "All scores of my.tsv are the same: nothing"),
+        (None, [0.5, 0.5, 0.6], None),
+    ],
+)
+def test_what_cannot_be_learned_is_told(tokenizer, labels, values, note):
+    kind = np.float32 if labels is None else np.int32
+    task = _Task(labels)
+    examples = _examples(["the"] * 3, None, np.array(values, kind))
+    task.features(examples, tokenizer, training=False)
+    assert task.notes() == []
+    task.features(examples, tokenizer, training=True)
+    assert len(task.notes()) == (note is not None)
+    assert note is None or note in task.notes()[0]
+
+
 def test_scores_are_of_the_largest_logit():
     labels = np.array([0, 1, 1, 0], np.int32)
     logits = np.array([[2, 1], [0, 1], [3, 2], [0, 5]], np.float32)
@@ -199,12 +220,58 @@ def test_every_permutation_comes_back_in_order(count):
         (MNLI, MNLI),
         (MNLI, ("LABEL_0", "LABEL_1", "LABEL_2")),
         (MNLI, ("Entailment", "Neutral", "Contradiction")),
+        (("not_entailment", "b"), ("Not entailment", "B ")),
+        (("no", "yes"), ("0", "1")),
+        (("0", "1"), ("no", "yes")),
         (MNLI, None),
         (None, ("LABEL_0",)),
     ],
 )
 def test_an_order_that_is_the_tasks_is_left(task, model):
     assert label_order(task, model) is None
+
+
+@pytest.mark.parametrize(
+    "labels, model, note",
+    [
+        (("no", "yes"), ("no", "yes"), None),
+        (("no", "yes"), ("No", "Yes"), None),
+        (("0", "1"), ("0", "1"), None),
+        (("LABEL_0", "LABEL_1"), ("LABEL_0", "LABEL_1"), None),
+        (None, ("LABEL_0",), None),
+        (
+            ("no", "yes"),
+            None,
+            'M does not name its classes: they are assumed to be in the order '
+            'of the task\'s, "no", "yes".',
+        ),
+        (
+            ("no", "yes"),
+            ("LABEL_0", "LABEL_1"),
+            'M tells "LABEL_0", "LABEL_1" apart: they are assumed to be in '
+            'the order of the task\'s, "no", "yes".',
+        ),
+        (
+            ("0", "1"),
+            ("no", "yes"),
+            'M tells "no", "yes" apart: they are assumed to be in the order '
+            'of the task\'s, "0", "1".',
+        ),
+        (
+            ("0", "1"),
+            ("1", "0"),
+            'M has the classes in the order "1", "0": they were matched by '
+            "name.",
+        ),
+    ],
+)
+def test_what_is_matched_or_assumed_is_told(labels, model, note):
+    task = _Task(labels)
+    for _ in range(2):
+        order = task.class_order(model, "M")
+        assert task.notes() == ([] if note is None else [note])
+    assert (order is not None) == (note is not None and "by name" in note)
+    assert task.class_order(labels, "M") is None and task.notes() == []
 
 
 def test_names_that_differ_in_case_are_told_apart():
@@ -218,7 +285,9 @@ def test_names_that_differ_in_case_are_told_apart():
     [
         ("entailment", "not_entailment"),
         ("LABEL_0", "LABEL_1"),
+        ("LABEL_1", "LABEL_0", "LABEL_2"),
         ("a", "b", "c"),
+        ("entailment", "neutral", "c"),
         ("entailment", "entailment", "neutral"),
     ],
 )

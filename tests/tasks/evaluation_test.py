@@ -162,6 +162,45 @@ def test_predictions_of_several_splits_do_not_overwrite_each_other(
     assert found["test/SST-2.tsv"].count("\n") == 9
 
 
+def test_an_output_that_cannot_be_is_said_before_the_scoring(
+    finished, tiny_tasks, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluation.Splits, "score", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/test").touch()
+    for output, splits in (
+        (tmp_path / "file", None),
+        (tmp_path / "out", ["validation", "test"]),
+        ("/", None),
+    ):
+        with pytest.raises(ValueError, match="The output /.* name another"):
+            run(
+                finished("sst2"),
+                tiny_tasks["sst2"],
+                splits=splits,
+                output=str(output),
+            )
+
+
+def test_brackets_in_paths_are_printed_and_found(
+    finished, tiny_tasks, tmp_path
+):
+    folder = tmp_path / "d[v1]*" / "[/x]"
+    options = dict(tiny_tasks["scores"])
+    copy = shutil.copytree(
+        pathlib.Path(options["validation_file"]).parent, folder
+    )
+    options["validation_file"] = str(copy / "validation.tsv")
+    model = shutil.copytree(finished("scores") / "model", folder / "m?[a]")
+    metrics, printed = run(
+        model, options, output=str(folder / "out"), batch_size=16
+    )
+    assert metrics == reported(finished("scores"))
+    assert f"{copy}/validation.tsv has 48 rows." in printed
+    assert f"Predictions: {folder}/out" in printed
+
+
 def test_that_nothing_would_come_out_is_said(finished, tiny_tasks, tmp_path):
     with pytest.raises(ValueError, match="test gives predictions.*--output"):
         run(finished("sst2"), tiny_tasks["sst2"], splits=["test"])

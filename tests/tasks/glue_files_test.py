@@ -1,5 +1,6 @@
 """GLUE's official files: how they look, and what is wrong with them."""
 
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
@@ -160,6 +161,19 @@ def test_microsofts_mrpc_alone_is_validated_on_its_test(
             "index\tsentence1\tsentence2\tscore\n0\ta\tb\thigh\n",
             r'train.tsv:2: the label "high" is not a number',
         ),
+        (
+            "stsb",
+            None,
+            "index\tsentence1\tsentence2\tscore\n0\ta\tb\t5.5\n",
+            r'train.tsv:2: the label "5.5" is not a number from 0 to 5: give',
+        ),
+        (
+            "cola",
+            YES_NO,
+            "index\tsentence\n0\tA test file.\n",
+            "train.tsv:1: 2 columns where 4 are needed: fetch",
+        ),
+        ("sst2", YES_NO, "\n\n", "train.tsv is empty"),
         ("sst2", YES_NO, "", "train.tsv is empty"),
         ("sst2", YES_NO, "sentence\tlabel\n", "train.tsv has no examples"),
     ],
@@ -191,3 +205,42 @@ def test_a_missing_file_is_looked_for_in_both_folders(tmp_path):
         _read("mnli", tmp_path, "validation_mismatched")
     with pytest.raises(ValueError, match="no train.tsv of MRPC"):
         _read("mrpc", tmp_path)
+
+
+_TEXT = st.text(
+    st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]),
+    max_size=8,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(_TEXT, _TEXT, st.booleans()), min_size=1))
+def test_every_row_comes_back_as_it_was_written(tmp_path_factory, rows):
+    lines = ["index\tquestion\tsentence\tlabel"]
+    names = ("entailment", "not_entailment")
+    lines += [f"{i}\t{q}\t{s}\t{names[y]}" for i, (q, s, y) in enumerate(rows)]
+    folder = tmp_path_factory.mktemp("qnli")
+    _write(folder, train="\n".join(lines) + "\n")
+    examples = _read("qnli", folder, labels=names)
+    found = zip(examples.texts, examples.pairs, examples.labels.tolist())
+    assert list(found) == rows
+    assert examples.indices.tolist() == list(range(len(rows)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=12), st.integers(0, 60))
+def test_any_bytes_are_read_or_refused_in_a_sentence(
+    tmp_path_factory, noise, place
+):
+    content = b"index\tsentence\tlabel\n0\tgood\t1\n1\tbad\t0\n"
+    folder = tmp_path_factory.mktemp("sst2")
+    (folder / "train.tsv").write_bytes(
+        content[:place] + noise + content[place:]
+    )
+    try:
+        examples = _read("sst2", folder)
+    except ValueError as error:
+        assert "train.tsv" in str(error) and str(error).endswith(".")
+        assert "\n" not in str(error)
+    else:
+        assert len(examples) > 0 and set(examples.labels) <= {0, 1}

@@ -201,3 +201,27 @@ def test_a_prepared_text_that_is_not_utf8_is_named(tmp_path):
         "UTF-8 at byte 1",
     ):
         glue.Glue("sst2", tfds_data_dir=str(tmp_path)).examples("train")
+
+
+@pytest.mark.parametrize(
+    "name, labels, message",
+    [
+        ("sst2", [0, 2], "Example 1 of the train split of glue/sst2 has the "),
+        ("sst2", [1, -1], "has the label -1, but they are from 0 to 1: prep"),
+        ("stsb", [5.0, 5.5], "has the label 5.5, but they are from 0 to 5"),
+        ("stsb", [np.nan, 1.0], "Example 0 of .* has the label nan, but they"),
+    ],
+)
+def test_prepared_labels_that_cannot_be_are_named(
+    name, labels, message, monkeypatch
+):
+    rows = [
+        {"sentence": b"a", "sentence1": b"a", "sentence2": b"b", "idx": i}
+        | {"label": label}
+        for i, label in enumerate(labels)
+    ]
+    monkeypatch.setattr(
+        glue.tfds_source, "examples", lambda *args, **kwargs: rows
+    )
+    with pytest.raises(ValueError, match=message):
+        glue.Glue(name).examples("train")

@@ -60,6 +60,13 @@ def test_an_option_without_a_value_is_not_given():
     assert task.sequence_length == 128
 
 
+def test_paths_may_be_path_objects(tmp_path):
+    path = tmp_path / "dev.csv"
+    path.write_text("text,label\na,no\nb,yes\n")
+    task = registry.create("custom", validation_file=path, **CUSTOM)
+    assert task.examples("validation").labels.tolist() == [0, 1]
+
+
 def test_what_a_task_needs_is_named():
     with pytest.raises(ValueError, match="custom needs --text_column"):
         registry.create("custom", labels=["no", "yes"])

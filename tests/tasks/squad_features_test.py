@@ -131,7 +131,7 @@ def test_a_question_without_an_answer_points_at_cls(tokenizer):
     assert len(features) == 6
     assert not features.targets["start_logits"].any()
     assert not features.targets["end_logits"].any()
-    assert features.details.missing == 0
+    assert features.details.missing == ()
 
 
 def test_answers_that_are_not_there_are_counted_and_left_out(tokenizer):
@@ -148,7 +148,7 @@ def test_answers_that_are_not_there_are_counted_and_left_out(tokenizer):
     features = build(tokenizer, questions, 64, 16)
     details = features.details
     assert details.questions.tolist() == [0, 5, 6]
-    assert (details.moved, details.missing) == (2, 5)
+    assert details.moved == 2 and len(details.missing) == 5
     assert features.targets["start_logits"].tolist() == [
         7 + WORDS.index("two"),
         7,
@@ -158,6 +158,30 @@ def test_answers_that_are_not_there_are_counted_and_left_out(tokenizer):
     features = build(tokenizer, questions, 64, 16, training=False)
     assert features.details.questions.tolist() == list(range(8))
     assert features.targets == {}
+
+
+def test_answers_counted_otherwise_are_learned_and_counted(tokenizer):
+    context = "\U0001f600 the king met the  queen in caf\xe9s"
+    at = context.rindex("the")
+    questions = [
+        # UTF-16 counts the face twice; "the" alone stands in two places.
+        example("the  queen", context=context, start=at + 1),
+        example("the", context=context, start=at + 1),
+        example("the queen", context=context, start=at),
+        example("cafe\u0301s", context=context, start=0),
+    ]
+    features = build(tokenizer, questions, 64, 16)
+    assert (features.details.moved, features.details.missing) == (4, ())
+    found = [
+        row[start : end + 1]
+        for row, start, end in zip(
+            words(tokenizer, features), *features.targets.values()
+        )
+    ]
+    assert found[:3] == [["the", "queen"], ["the"], ["the", "queen"]]
+    assert "".join(found[3]).replace("#", "") == "cafes"
+    begins = features.targets["start_logits"]
+    assert begins[0] == begins[1] == begins[2]
 
 
 def test_the_first_answer_is_learnt(tokenizer):

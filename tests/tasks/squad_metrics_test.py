@@ -159,7 +159,7 @@ def test_official_predictions_score_as_with_the_official_script():
     if not os.path.exists(predictions):
         pytest.skip("SQUAD_OFFICIAL_DIR names no folder of the predictions.")
     name = next(n for n in os.listdir(folder) if n.startswith("dev-v1.1"))
-    examples = squad_files.read_json(os.path.join(folder, name), "1.1")
+    examples, _ = squad_files.read_json(os.path.join(folder, name), "1.1")
     with open(predictions, encoding="utf-8") as file:
         found = squad_metrics.evaluate_v1(examples, json.load(file))
     assert found["exact_match"] == pytest.approx(86.206, abs=5e-4)

@@ -137,6 +137,33 @@ def test_outputs_that_point_at_the_answers_score_100(
     assert not contents
 
 
+def test_predictions_are_found_by_odd_ids(tmp_path, tokenizer):
+    ids = ["../../up", "a\nb", "\t", "ü" * 3000, "", "0", '"', "\0"]
+    context = "The mill closed in 1943."
+    answers = [{"text": "1943", "answer_start": 19}]
+    rows = [
+        {"id": i, "context": context, "question": "?", "answers": answers}
+        for i in ids
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    task = make(None, validation_file=str(path))
+    examples = task.examples("validation")
+    features = task.features(examples, tokenizer, training=False)
+    outputs = {
+        name: np.zeros((len(features), 40), np.float32)
+        for name in ("start_logits", "end_logits")
+    }
+    paths = task.write_predictions(
+        str(tmp_path / "out"), "validation", examples, features, outputs
+    )
+    for written in paths:
+        with open(written, encoding="utf-8") as file:
+            assert list(json.load(file)) == ids
+    assert sorted(os.listdir(tmp_path)) == ["out", "rows.json"]
+    assert len(os.listdir(tmp_path / "out")) == len(paths) == 2
+
+
 def test_half_of_the_answers_score_half(raw_dir, tokenizer):
     task = make(raw_dir)
     examples = task.examples("validation")
@@ -191,10 +218,10 @@ def test_notes_tell_what_was_left_out_and_cut(tmp_path, raw_dir, tokenizer):
         assert set(features.details.questions) == {0, 2, 3}
         assert task.notes() == [
             "The answers of 1 of 4 training questions are not in their "
-            "contexts; they were left out.",
+            'contexts; they were left out ("q1").',
             "The answers of 1 of 4 training questions are not where the data "
-            "says, but once elsewhere in their contexts; they were taken "
-            "there.",
+            "says, or with other blanks, but in one place of their contexts; "
+            "they were taken there.",
             "1 of 4 training questions were cut to 5 tokens.",
         ]
     # "Where did the cat sit?" has 6 tokens.
@@ -233,7 +260,7 @@ def test_refuses_settings_that_make_no_sense(arguments, message):
 def test_says_where_it_looked(raw_dir, tmp_path):
     with pytest.raises(ValueError, match='no split "test": choose train'):
         make(raw_dir).examples("test")
-    with pytest.raises(ValueError, match=f"{tmp_path}/dev-v2.0.json cannot"):
+    with pytest.raises(OSError, match=f"{tmp_path}/dev-v2.0.json cannot"):
         make(str(tmp_path), "2.0").examples("validation")
     with pytest.raises(ValueError, match="squad/v2.0 is not prepared in"):
         Squad("2.0", tfds_data_dir=str(tmp_path)).examples("train")

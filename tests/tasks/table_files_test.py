@@ -1,5 +1,6 @@
 """Tasks of a user's own files."""
 
+import csv
 import json
 import pathlib
 
@@ -83,6 +84,24 @@ def test_given_labels_win(tmp_path):
     assert task.examples("validation").labels.tolist() == [1, 0]
 
 
+def test_the_number_of_rows_is_told(tmp_path):
+    task = _table(tmp_path)
+    for split in ("train", "validation", "train"):
+        task.examples(split)
+    train, dev = task.notes()
+    assert train.startswith(f"{tmp_path / 'train.tsv'} has 3 rows. ")
+    # It holds "fine, really" in quotes.
+    assert train.endswith("was read without the quotes of its fields.")
+    assert dev == f"{tmp_path / 'dev.csv'} has 2 rows."
+    (tmp_path / "dev.csv").write_text("Text;label\na;pos\n")
+    task.examples("validation")
+    assert task.notes()[1] == (
+        f"{tmp_path / 'dev.csv'} has 1 row. {tmp_path / 'dev.csv'} was read "
+        f"with semicolons between its fields. {tmp_path / 'dev.csv'} has no "
+        'column "text": "Text" was taken for it.'
+    )
+
+
 def test_a_regression_reads_numbers(tmp_path):
     rows = [("a", 1.5), ("b", -2), ("c", "1e1")]
     task = _table(tmp_path, rows, regression=True)
@@ -136,6 +155,21 @@ def test_predictions_name_labels_and_probabilities(tmp_path):
         b"0\ta\t0.500000\t0.500000\n"
         b'1\t"b ""x"""\t0.250000\t0.750000\n'
     )
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_odd_labels_come_back_from_the_predictions(tmp_path):
+    labels = ["a\tb", "c\nd", '"', "e" * 5000, "../x", "=1+1"]
+    test = (("text",), [("new",)] * len(labels))
+    task = _table(tmp_path, test=test, labels=labels)
+    outputs = {"logits": np.eye(len(labels), dtype=np.float32)}
+    (path,) = task.write_predictions(
+        str(tmp_path / "out"), "test", task.examples("test"), None, outputs
+    )
+    with open(path, encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t")
+    assert header[2:] == [f"probability_{label}" for label in labels]
+    assert [row[1] for row in rows] == labels
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 

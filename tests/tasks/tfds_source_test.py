@@ -1,6 +1,8 @@
 """Examples of prepared TFDS data sets; nothing is downloaded here."""
 
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 import tensorflow as tf
@@ -67,6 +69,8 @@ def test_says_at_once_where_it_looked_and_the_ways_out(tmp_path):
 class _Downloaded:
     """Stands for the builder of a data set that is on the network."""
 
+    url_infos = {}
+
     def __init__(self, name, data_dir):
         assert (name, data_dir) == ("remote", self.folder)
 
@@ -113,3 +117,59 @@ def test_downloads_only_when_asked_to(tmp_path, monkeypatch, error):
             tfds_source.examples(
                 "remote", "train", str(tmp_path), download=True
             )
+
+
+URLS = ("https://b.example/x/1.zip", "https://a.example/2.zip", "file:///3")
+
+
+def _network(monkeypatch, answers):
+    """Lets servers answer with what is given; returns who was asked."""
+    asked = []
+
+    def answer(request, timeout):
+        assert request.get_method() == "HEAD" and timeout <= 5
+        asked.append(request.full_url)
+        raise answers[request.full_url]
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    return asked
+
+
+def test_without_a_network_it_is_said_at_once(tmp_path, monkeypatch):
+    gone = urllib.error.URLError("no such host")
+    answers = {"https://a.example": gone, "https://b.example": TimeoutError()}
+    asked = _network(monkeypatch, answers)
+    with pytest.raises(OSError, match="https://b.example cannot be reached"):
+        tfds_source._require_network(URLS, str(tmp_path))
+    assert asked == ["https://a.example", "https://b.example"]
+
+
+def test_a_server_that_answers_anything_is_there(tmp_path, monkeypatch):
+    refused = urllib.error.HTTPError("https://a.example", 403, "no", {}, None)
+    asked = _network(monkeypatch, {"https://a.example": refused})
+    tfds_source._require_network(URLS, str(tmp_path))
+    assert asked == ["https://a.example"]
+
+
+def test_what_was_downloaded_before_needs_no_network(tmp_path, monkeypatch):
+    asked = _network(monkeypatch, {})
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/1.zip").touch()
+    tfds_source._require_network(URLS, str(tmp_path))
+    tfds_source._require_network((), str(tmp_path / "other"))
+    assert asked == []
+
+
+def test_a_real_data_set_s_servers_are_asked(tmp_path, monkeypatch):
+    gone = urllib.error.URLError("no\nroute")
+
+    class Answers(dict):
+        def __missing__(self, url):
+            return gone
+
+    asked = _network(monkeypatch, Answers())
+    with pytest.raises(
+        OSError, match="squad/v1.1 could not be downloaded .*no route.*--raw"
+    ):
+        tfds_source.examples("squad/v1.1", "train", str(tmp_path), True)
+    assert asked == ["https://rajpurkar.github.io"]

@@ -64,7 +64,9 @@ def main(argv):
         "vocab": FLAGS.vocab,
         "lowercase": FLAGS.lowercase,
     }
-    is_file = FLAGS.model.endswith(".tflite")
+    path = os.path.expanduser(FLAGS.model)
+    # Some systems write file names in capitals.
+    is_file = path.lower().endswith(".tflite") and not os.path.isdir(path)
     if is_file and FLAGS["precision"].present:
         raise app.UsageError(
             "--precision is of models in Keras; a .tflite computes as it was "
@@ -87,7 +89,7 @@ def main(argv):
 
         values["precision"] = FLAGS.precision
     evaluation.run(
-        os.path.expanduser(FLAGS.model),
+        path,
         task_flags.options(),
         rich.console.Console(),
         **values,

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tf_pof._keras import keras
+from tf_pof.distillation.classes import require_same_order
 from tf_pof.distillation.internal_losses import InternalLosses
 from tf_pof.distillation.plain_labels import PlainLabels
 from tf_pof.pruning.fit import PruningMixin
@@ -69,7 +70,8 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
 
         Raises:
             ValueError: for a weight or temperature out of range, or a teacher
-                that shares variables with the student.
+                that shares variables with the student or has its classes in
+                another order.
         """
         super().__init__(**kwargs)
         if temperature <= 0:
@@ -94,6 +96,8 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
                 "Student and teacher share variables, so the teacher would not"
                 " stay frozen: build or load the teacher a second time."
             )
+        else:
+            require_same_order(student, teacher)
         self.student = student
         # Past Keras' tracking: the teacher is no part of this model's weights.
         object.__setattr__(self, "_teacher", teacher)

@@ -11,11 +11,10 @@ from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.metrics import Metric
 from tf_pof.tasks.task import Task
+from tf_pof.tasks.text_files import listed
 
 # Examples that are tokenized and padded together: about 12 MB at 128 tokens.
 _CHUNK = 8192
-# What Hugging Face writes for classes that have no name.
-_GENERIC = re.compile(r"LABEL_\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +119,8 @@ class ClassificationTask(Task):
             if examples.labels is not None:
                 targets["logits"] = examples.labels[rows]
             parts.append(Features.from_padded(encoded, targets))
+        if training:
+            self._note_absent(examples)
         self._notes.pop("truncated " + examples.source, None)
         if truncated:
             self._notes["truncated " + examples.source] = (
@@ -127,6 +128,25 @@ class ClassificationTask(Task):
                 f"{examples.source} were cut to {self.sequence_length} tokens."
             )
         return Features.concatenate(parts)
+
+    def _note_absent(self, examples: Examples) -> None:
+        """Notes what no model can learn from the examples."""
+        key = "absent " + examples.source
+        self._notes.pop(key, None)
+        if self.labels is None:
+            if len(examples) > 1 and np.ptp(examples.labels) == 0:
+                self._notes[key] = (
+                    f"All scores of {examples.source} are the same: nothing "
+                    "else can be learned."
+                )
+            return
+        seen = np.bincount(examples.labels, minlength=self.num_labels) > 0
+        if not seen.all():
+            absent = [label for label, s in zip(self.labels, seen) if not s]
+            self._notes[key] = (
+                f"{examples.source} has no example of {listed(absent)}, which "
+                "cannot be learned from it."
+            )
 
     def _truncated(self, encoded, tokenizer, texts, pairs) -> int:
         """How many of the encoded texts have lost tokens."""
@@ -180,6 +200,28 @@ class ClassificationTask(Task):
             for name, metric in self._metrics.items()
         }
 
+    def class_order(
+        self, labels: Sequence[str] | None, name: str = "The model"
+    ) -> np.ndarray | None:
+        """See `Task.class_order`."""
+        order = label_order(self.labels, labels, name)
+        key = "classes of " + name
+        self._notes.pop(key, None)
+        if order is not None:
+            self._notes[key] = (
+                f"{name} has the classes in the order {listed(labels)}: they "
+                "were matched by name."
+            )
+        elif self.labels is not None and is_assumed(self.labels, labels):
+            told = f" tells {listed(labels)} apart" if labels else (
+                " does not name its classes"
+            )
+            self._notes[key] = (
+                f"{name}{told}: they are assumed to be in the order of the "
+                f"task's, {listed(self.labels)}."
+            )
+        return order
+
     def notes(self) -> list[str]:
         """See `Task.notes`."""
         return list(self._notes.values())
@@ -191,47 +233,78 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def label_order(
-    task_labels: Sequence[str] | None, model_labels: Sequence[str] | None
+    task_labels: Sequence[str] | None,
+    model_labels: Sequence[str] | None,
+    name: str = "The model",
 ) -> np.ndarray | None:
     """Where a model has the classes of a task.
 
     Models from elsewhere may order them otherwise: Hugging Face's for MNLI
-    often begin with contradiction. Names are compared without regard to case.
+    often begin with contradiction. Names are compared without regard to case,
+    and to what stands between their words, unless they differ in that alone.
 
     Args:
         task_labels: of the task; None for scores and spans.
         model_labels: of the model, LABEL_0 and so on if it knows no names,
             or None.
+        name: of the model, for messages.
 
     Returns:
         `order` such that `logits[:, order]` is in the task's order, int64;
-        None if the logits are in it already.
+        None if the logits are in it already, or if names do not tell
+        (`is_assumed`).
 
     Raises:
         ValueError: if the model has other classes than the task.
     """
     if task_labels is None or model_labels is None:
         return None
-    for fold in (str, str.casefold):
+    for fold in (str, str.casefold, _fold):
         wanted = [fold(label) for label in task_labels]
         found = [fold(label) for label in model_labels]
         # Names that differ in case only must be told apart by it.
         if len(set(wanted)) == len(wanted) and sorted(wanted) == sorted(found):
             order = np.array([found.index(label) for label in wanted])
             return order if np.any(np.diff(order) != 1) else None
-    same_number = len(model_labels) == len(task_labels)
-    if same_number and all(_GENERIC.fullmatch(label) for label in model_labels):
+    if is_assumed(task_labels, model_labels):
         return None
     raise ValueError(
-        f"The model tells {listed(model_labels)} apart but the task "
+        f"{name} tells {listed(model_labels)} apart but the task "
         f"{listed(task_labels)}: choose the task it was trained on, or train "
         "it on this one."
     )
 
 
-def listed(names: Sequence[str], most: int = 20) -> str:
-    """Names in quotes, the first ones of many."""
-    shown = [f'"{name[:40]}"' for name in names[:most]]
-    if len(names) > most:
-        shown.append(f"{len(names) - most} more")
-    return ", ".join(shown)
+def is_assumed(
+    task_labels: Sequence[str], model_labels: Sequence[str] | None
+) -> bool:
+    """Whether classes can be matched by their numbers alone.
+
+    So it is if the model's have no names, or if names on one side are the
+    numbers themselves.
+    """
+    if model_labels is None:
+        return True
+    if len(model_labels) != len(task_labels):
+        return False
+    if all(map(_same_class, task_labels, model_labels)):
+        return False
+    return any(
+        is_numbered(labels, prefix)
+        for labels in (model_labels, task_labels)
+        for prefix in ("LABEL_", "")
+    )
+
+
+def _same_class(name: str, other: str) -> bool:
+    return _fold(name) == _fold(other)
+
+
+def is_numbered(labels: Sequence[str], prefix: str) -> bool:
+    """Whether each label is its own number behind a prefix."""
+    return all(label == f"{prefix}{i}" for i, label in enumerate(labels))
+
+
+def _fold(label: str) -> str:
+    """A label as those compare it who write "Not entailment" for one."""
+    return re.sub(r"[\s_-]+", "_", label.strip().casefold())

@@ -1,74 +1,46 @@
-"""Columns of csv, tsv and jsonl files.
+"""Columns of csv, tsv and jsonl files, by name.
 
-The first line of csv and tsv files names the columns. Quotes are as Excel and
-pandas write them: a field in double quotes may hold separators, line breaks
-and, doubled, quotes. Many a tsv file is written without any quoting, so that
-quotes are characters like others; one that does not parse with quoting is
-read that way if all its rows fit. A jsonl file has an object a line.
+The first line of csv and tsv files names the columns; `delimited` says how
+their rows are read. A jsonl file has an object a line.
 """
 
-from collections.abc import Iterator, Sequence
-import csv
+from collections.abc import Sequence
 import dataclasses
-import io
 import json
+import math
 import os
 
-import tensorflow as tf
-
-from tf_pof.tasks.classification import listed
+from tf_pof.tasks import delimited
+from tf_pof.tasks import text_files
+from tf_pof.tasks.text_files import RowError, listed
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".jsonl", ".ndjson")
 
 
-class RowError(ValueError):
-    """A sentence on a row, and its line, so that two can be compared."""
-
-    def __init__(self, path: str, line: int, message: str):
-        super().__init__(f"{path}:{line}: {message}")
-        self.line = line
-
-
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Columns of a file: n values by name, and the line each row begins in."""
+    """Columns of a file.
+
+    Attributes:
+        values: n texts by the name that was asked for.
+        lines: that each row begins in.
+        notes: sentences on how the file was read, for the user.
+    """
 
     values: dict[str, list[str]]
     lines: list[int]
-
-
-def read_text(path: str) -> str:
-    """Reads a UTF-8 file, with or without a byte order mark.
-
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is empty or not UTF-8.
-    """
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
-    except tf.errors.OpError as error:
-        raise OSError(
-            f"{path} cannot be read ({error.message}): check the path."
-        ) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}:{line}: not UTF-8 at byte {error.start} of the file: "
-            "save it as UTF-8."
-        ) from None
-    if not text.strip():
-        raise ValueError(f"{path} is empty: give a file with examples.")
-    return text
+    notes: list[str]
 
 
 def read_columns(
     path: str, names: Sequence[str], optional: Sequence[str] = ()
 ) -> Columns:
     """Reads columns of a .csv, .tsv or .jsonl file.
+
+    Where no column has exactly the name, one that differs in case or in
+    blanks around it is taken. Where the header has the names only with
+    another separator than the ending says, that one is taken.
 
     Args:
         path: the file; its ending says the format.
@@ -89,12 +61,13 @@ def read_columns(
             f"{path} is not named .csv, .tsv or .jsonl: rename it after its "
             "format."
         )
-    text = read_text(path)
+    text = text_files.read_text(path)
     if ending in _LINES:
         columns = _json_columns(path, text, names, optional)
     else:
-        rows = _table_rows(path, text, _SEPARATORS[ending])
-        columns = _table_columns(path, rows, names, optional)
+        columns = _table_columns(
+            path, text, _SEPARATORS[ending], names, optional
+        )
     if not columns.lines:
         raise ValueError(
             f"{path} has a header but no rows: give a file with examples."
@@ -102,122 +75,138 @@ def read_columns(
     return columns
 
 
-def _table_rows(path, text, separator) -> list[tuple[int, list[str]]]:
-    """(line, fields) of all rows, the header first, all of its width."""
-    try:
-        return list(_quoted_rows(path, text, separator))
-    except RowError as error:
-        if separator == ",":
-            raise
-        quoted_error = error
-    try:
-        return list(_unquoted_rows(path, text, separator))
-    except RowError as error:
-        # The reading that got further is the one that was meant.
-        raise max(error, quoted_error, key=lambda e: e.line) from None
-
-
-def _quoted_rows(path, text, separator) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, strict=True
-    )
-    width = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise RowError(
-                path,
-                line,
-                f"not readable as quoted text ({error}): close the quotes and "
-                "double those within a field, or use jsonl.",
-            ) from None
-        if row is None:
-            return
-        if row:
-            width = width or len(row)
-            _check_width(path, line, row, width)
-            yield line, row
-
-
-def _unquoted_rows(path, text, separator) -> Iterator[tuple[int, list[str]]]:
-    width = None
-    for line, content in enumerate(text.split("\n"), 1):
-        content = content.removesuffix("\r")
-        if content:
-            row = content.split(separator)
-            width = width or len(row)
-            _check_width(path, line, row, width)
-            yield line, row
-
-
-def _check_width(path, line, row, width):
-    if len(row) != width:
-        raise RowError(
-            path,
-            line,
-            f"{len(row)} fields under a header of {width}: complete the row, "
-            "or put quotes around a field that holds the separator.",
+def _table_columns(path, text, separator, names, optional) -> Columns:
+    notes = []
+    own = separator
+    for separator in (own, *delimited.SEPARATORS):
+        found = delimited.header(text, separator)
+        if all(_like(name, found) for name in names):
+            break
+    else:
+        separator = own
+    if separator != own:
+        notes.append(
+            f"{path} was read with {delimited.NAMES[separator]} between its "
+            "fields."
         )
-
-
-def _table_columns(path, rows, names, optional) -> Columns:
-    header = rows.pop(0)[1]
-    _check_names(path, names, header, "the first line must name the columns")
-    for name in {*names, *optional}:
-        if header.count(name) > 1:
-            raise ValueError(
-                f'{path} has {header.count(name)} columns "{name}": rename '
-                "all but one."
-            )
-    places = {n: header.index(n) for n in (*names, *optional) if n in header}
+    rows, more = delimited.read(path, text, separator)
+    notes += more
+    head = rows.pop(0)
+    places = _places(
+        path,
+        names,
+        optional,
+        head.fields,
+        "write a line with the names of the columns above all others",
+        notes,
+    )
     return Columns(
-        {name: [row[i] for _, row in rows] for name, i in places.items()},
-        [line for line, _ in rows],
+        {name: [row.fields[i] for row in rows] for name, i in places.items()},
+        [row.line for row in rows],
+        notes,
     )
 
 
 def _json_columns(path, text, names, optional) -> Columns:
-    columns = None
-    lines = []
+    if text.lstrip().startswith("[") and _is_array(text):
+        raise ValueError(
+            f"{path} is one JSON array, not an object a line: write its "
+            "elements one a line, with `jq -c '.[]'`."
+        )
+    columns, keys, notes, lines = None, {}, [], []
     for line, content in enumerate(text.split("\n"), 1):
         if not content.strip():
             continue
-        try:
-            row = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise RowError(
-                path, line, f"not JSON ({error}): write one object a line."
-            ) from None
-        if not isinstance(row, dict):
-            raise RowError(
-                path, line, 'not an object: write {"name": value, ...} a line.'
-            )
+        row = _json_object(path, line, content)
         if columns is None:
-            columns = {n: [] for n in (*names, *optional) if n in row}
-        _check_names(
-            f"{path}:{line}:", (*names, *columns), list(row), "add it"
-        )
-        for name, values in columns.items():
-            value = row[name]
-            if isinstance(value, (bool, int, float)):
-                value = json.dumps(value)
-            if not isinstance(value, str):
+            header = list(row)
+            places = _places(
+                f"{path}:{line}:", names, optional, header, "add it", notes
+            )
+            keys = {name: header[place] for name, place in places.items()}
+            columns = {name: [] for name in keys}
+        for name, key in keys.items():
+            if key not in row:
                 raise RowError(
                     path,
                     line,
-                    f'"{name}" is neither text nor a number: write it as one.',
+                    f'has no column "{key}" but {listed(list(row))}: choose '
+                    "among them, or add it.",
                 )
-            values.append(value)
+            columns[name].append(_json_text(path, line, key, row[key]))
         lines.append(line)
-    return Columns(columns, lines)
+    return Columns(columns or {}, lines, notes)
 
 
-def _check_names(place, names, found, advice):
-    for name in names:
-        if name not in found:
+def _is_array(text: str) -> bool:
+    """Whether a text is an array of objects, or is cut off within one."""
+    return text.lstrip()[1:].lstrip().startswith("{")
+
+
+def _json_object(path, line, content) -> dict:
+    try:
+        row = json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise RowError(
+            path, line, f"not JSON ({error}): write one object a line."
+        ) from None
+    if not isinstance(row, dict):
+        raise RowError(
+            path, line, 'not an object: write {"name": value, ...} a line.'
+        )
+    return row
+
+
+def _refuse(constant):
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _json_text(path, line, name, value) -> str:
+    if isinstance(value, (bool, int, float)) and math.isfinite(value):
+        value = json.dumps(value)
+    if not isinstance(value, str):
+        raise RowError(
+            path,
+            line,
+            f'"{name}" is neither text nor a number: write it as one.',
+        )
+    return text_files.require_text(value, f'{path}:{line}: "{name}"')
+
+
+def _places(
+    where, names, optional, header, advice, notes
+) -> dict[str, int]:
+    """Where the header has the names; what differs is told in `notes`."""
+    places = {}
+    for name in (*names, *optional):
+        like = _like(name, header)
+        if len(like) > 1:
             raise ValueError(
-                f'{place} has no column "{name}" but {listed(found)}: choose '
-                f"among them, or {advice}."
+                f'{where} has {len(like)} columns for "{name}" '
+                f"({listed([header[i] for i in like])}): rename all but one."
             )
+        if not like or like[0] in places.values():
+            if name in names:
+                raise ValueError(
+                    f'{where} has no column "{name}" but {listed(header)}: '
+                    f"choose among them, or {advice}."
+                )
+            continue
+        (places[name],) = like
+        if header[like[0]] != name:
+            notes.append(
+                f'{where} has no column "{name}": "{header[like[0]]}" was '
+                "taken for it."
+            )
+    return places
+
+
+def _like(name: str, header: Sequence[str]) -> list[int]:
+    """Columns of that name, else those that are alike but for the case."""
+
+    def fold(text):
+        return text.strip().casefold()
+
+    return [i for i, other in enumerate(header) if other == name] or [
+        i for i, other in enumerate(header) if fold(other) == fold(name)
+    ]

@@ -15,7 +15,7 @@ from tf_pof._keras import keras
 from tf_pof import files
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks import registry, scoring, trained
-from tf_pof.tasks.classification import label_order
+from tf_pof.tasks.classification import is_numbered
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.task import Task
 
@@ -118,7 +118,9 @@ class Splits:
         outputs = scoring.outputs_of(
             model, features, self._batch_size, console
         )
-        order = label_order(self.task.labels, getattr(model, "labels", None))
+        order = self.task.class_order(
+            getattr(model, "labels", None), "The model"
+        )
         if order is not None:
             outputs["logits"] = outputs["logits"][:, order]
         return outputs
@@ -191,17 +193,24 @@ def evaluate(
     for split in names:
         scores.read(split, model)
     folders = _folders(task, names, output)
+    for folder in filter(None, {output, *folders.values()}):
+        files.require_folder_path(folder, "The output")
     metrics = {
         split: scores.score(model, split, console, folders[split])
         for split in names
     }
     for note in task.notes():
-        console.print(note, soft_wrap=True)
+        _say(console, note)
     show(metrics, console)
     if output:
         files.write_json(os.path.join(output, "metrics.json"), metrics)
-        console.print(f"Predictions: {output}")
+        _say(console, f"Predictions: {output}")
     return metrics
+
+
+def _say(console: rich.console.Console, text: str) -> None:
+    # Paths may hold brackets, which are no markup.
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def task_for(model: Scored, spec: str, options: dict[str, Any]) -> Task:
@@ -211,8 +220,13 @@ def task_for(model: Scored, spec: str, options: dict[str, Any]) -> Task:
         ValueError: if it has another.
     """
     if options["name"] == "custom" and model.head == "classifier":
+        labels = getattr(model, "labels", None)
+        is_named = labels and not is_numbered(labels, "LABEL_")
+        if options.get("train_file") and not is_named:
+            # The data know better.
+            labels = None
         options = {
-            "labels": getattr(model, "labels", None),
+            "labels": labels,
             "regression": model.num_labels == 1,
             **options,
         }

@@ -110,14 +110,24 @@ class Glue(classification.ClassificationTask):
             sequence_length,
         )
 
-    def examples(self, split: str) -> Examples:
-        """See `Task.examples`; splits are named as in TFDS."""
+    def data_files(self, split: str) -> list[str]:
+        """See `Task.data_files`."""
+        self._check_split(split)
+        if self._raw_dir is None:
+            return tfds_source.paths(f"glue/{self.name}", split, **self._tfds)
+        return glue_files.paths(self.name, self._raw_dir, split)
+
+    def _check_split(self, split: str) -> None:
         splits = [self.train_split, *self.evaluation_splits, *self.test_splits]
         if split not in splits:
             raise ValueError(
                 f'{self.name} has no split "{split}": choose '
                 f"{', '.join(splits)}."
             )
+
+    def examples(self, split: str) -> Examples:
+        """See `Task.examples`; splits are named as in TFDS."""
+        self._check_split(split)
         if self._raw_dir is None:
             return self._from_tfds(split)
         examples, notes = glue_files.read(
@@ -137,6 +147,8 @@ class Glue(classification.ClassificationTask):
         labels = np.array([row["label"] for row in rows])
         # Splits that are to be submitted have -1 throughout.
         known = not np.all(labels == -1)
+        if known:
+            self._check_labels(labels, source)
         kind = np.float32 if self.is_regression else np.int32
         return Examples(
             sides[0],
@@ -145,6 +157,18 @@ class Glue(classification.ClassificationTask):
             np.array([row["idx"] for row in rows], np.int64),
             source,
         )
+
+    def _check_labels(self, labels: np.ndarray, source: str) -> None:
+        """Raises ValueError for classes or scores that the task has not."""
+        most = 5 if self.is_regression else self.num_labels - 1
+        # Not "less or greater": NaN is wrong, too.
+        wrong = np.flatnonzero(~((labels >= 0) & (labels <= most)))
+        if len(wrong):
+            raise ValueError(
+                f"Example {wrong[0]} of {source} has the label "
+                f"{labels[wrong[0]]}, but they are from 0 to {most}: prepare "
+                "the data set again."
+            )
 
     def write_predictions(
         self,

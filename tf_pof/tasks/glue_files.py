@@ -12,8 +12,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tf_pof.tasks.classification import Examples, listed
-from tf_pof.tasks.columns import RowError, read_text
+from tf_pof.tasks.classification import Examples
+from tf_pof.tasks.text_files import RowError, listed, quoted, read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +81,8 @@ def read(
         ValueError: if it is not there or malformed.
     """
     form = FORMATS[name]
-    file = split.replace("validation", "dev") + ".tsv"
-    path = _find(form, raw_dir, file)
-    notes = []
-    chosen = None
-    if path is None and name == "mrpc":
-        path, chosen, notes = _microsoft(form, raw_dir, split)
-    if path is None:
-        raise ValueError(
-            f"There is no {file} of {form.folder} in "
-            f"{os.path.join(raw_dir, form.folder)} or {raw_dir}: give the "
-            "folder of GLUE's official download with --raw_dir."
-        )
+    path, ids_path = _locate(name, raw_dir, split)
+    chosen, notes = _choice(path, ids_path, split)
     is_test = split.startswith("test")
     names = labels
     if labels is not None and not form.named:
@@ -114,7 +104,7 @@ def read(
             raise RowError(
                 path,
                 line,
-                f'the index "{index[:40]}" is not a number: fetch the file '
+                f"the index {quoted(index)} is not a number: fetch the file "
                 "again.",
             ) from None
     if not texts:
@@ -134,6 +124,27 @@ def read(
         path,
     )
     return examples, notes
+
+
+def paths(name: str, raw_dir: str, split: str) -> list[str]:
+    """The files that `read` reads, see there."""
+    return [path for path in _locate(name, raw_dir, split) if path]
+
+
+def _locate(name: str, raw_dir: str, split: str) -> tuple[str, str | None]:
+    """Where a split is, and the ids that choose among its rows, or None."""
+    form = FORMATS[name]
+    file = split.replace("validation", "dev") + ".tsv"
+    path, ids_path = _find(form, raw_dir, file), None
+    if path is None and name == "mrpc":
+        path, ids_path = _microsoft(form, raw_dir, split)
+    if path is None:
+        raise ValueError(
+            f"There is no {file} of {form.folder} in "
+            f"{os.path.join(raw_dir, form.folder)} or {raw_dir}: give the "
+            "folder of GLUE's official download with --raw_dir."
+        )
+    return path, ids_path
 
 
 def _find(form: Format, raw_dir: str, file: str) -> str | None:
@@ -224,42 +235,46 @@ def _label(path: str, line: int, text: str, names: Sequence[str] | None):
             value = float(text)
         except ValueError:
             value = math.nan
-        if math.isfinite(value):
+        # STS-B's, the only scores of GLUE.
+        if 0 <= value <= 5:
             return value
-        needed = "not a number"
+        needed = "not a number from 0 to 5"
     raise RowError(
         path,
         line,
-        f'the label "{text[:40]}" is {needed}: give the folder of the task '
+        f"the label {quoted(text)} is {needed}: give the folder of the task "
         "that is asked for.",
     )
 
 
-def _microsoft(form: Format, raw_dir: str, split: str):
-    """Where a split of MRPC is in Microsoft's files.
-
-    Returns:
-        Its path or None, whether a pair of ids belongs to it (None: all do),
-        and notes.
-    """
-    ids_path = next(
-        (p for f in _DEV_IDS if (p := _find(form, raw_dir, f))), None
-    )
+def _microsoft(
+    form: Format, raw_dir: str, split: str
+) -> tuple[str | None, str | None]:
+    """Where a split of MRPC is in Microsoft's files, and GLUE's ids."""
     train = _find(form, raw_dir, _MICROSOFT.format("train"))
     test = _find(form, raw_dir, _MICROSOFT.format("test"))
     if split == "test":
-        return test, None, []
+        return test, None
+    ids_path = next(
+        (p for f in _DEV_IDS if (p := _find(form, raw_dir, f))), None
+    )
+    return (train if ids_path or split == "train" else test), ids_path
+
+
+def _choice(path: str, ids_path: str | None, split: str):
+    """Which pairs of Microsoft's ids a split has (None: all), and notes."""
     if ids_path is not None:
         pairs = {
             tuple(line.split("\t")[:2])
             for line in read_text(ids_path).splitlines()
         }
         dev = split == "validation"
-        return train, lambda ids: (ids in pairs) == dev, []
-    if split == "train":
-        return train, None, []
+        return lambda ids: (ids in pairs) == dev, []
+    is_microsofts_test = os.path.basename(path) == _MICROSOFT.format("test")
+    if split != "validation" or not is_microsofts_test:
+        return None, []
     note = (
         f"MRPC is validated on Microsoft's test pairs, as there is no "
-        f"{_DEV_IDS[0]} next to {test} that chooses GLUE's."
+        f"{_DEV_IDS[0]} next to {path} that chooses GLUE's."
     )
-    return test, None, [note]
+    return None, [note]

@@ -15,9 +15,8 @@ from tf_pof.models import bert, saving, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
 from tf_pof.quantization import quantize, saved
-from tf_pof.tasks import distillers, evaluation, inputs, registry, scoring
-from tf_pof.tasks import trained
-from tf_pof.tasks.classification import label_order
+from tf_pof.tasks import distillers, evaluation, heads, inputs, registry
+from tf_pof.tasks import scoring, trained
 from tf_pof.tasks.settings import Settings
 from tf_pof.tasks.task import Task
 from tf_pof.training import loop, report, strategy as strategies
@@ -70,6 +69,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         splits.read(split, student)
     for note in task.notes():
         console.print(note, soft_wrap=True)
+    told = len(task.notes())
     steps = settings.train_steps or max(
         1, round(settings.epochs * len(features) / settings.batch_size)
     )
@@ -79,6 +79,8 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     quantization = planned.quantization_schedule()
     with strategy.scope():
         distiller = build(planned, task, student)
+    for note in task.notes()[told:]:
+        console.print(note, soft_wrap=True)
     if distiller.teacher is not None:
         evaluation.check_length(
             distiller.teacher, task, features, f"The teacher {settings.teacher}"
@@ -173,9 +175,11 @@ def load_student(settings: Settings, task: Task) -> keras.Model:
         task.num_labels,
         **settings.model_overrides(),
     )
-    if settings.qat and not student.new_weights:
-        _reorder(student, task)
-    student.labels = task.labels
+    if settings.qat and heads.is_trained(student):
+        # Ranges are learned of what it is: it must be of the task.
+        heads.put_in_order(student, task, settings.model)
+    else:
+        heads.adapt(student, task, settings.model)
     student.vocab_file = settings.vocab or student.vocab_file
     if settings.lowercase is not None:
         student.lowercase = settings.lowercase
@@ -240,17 +244,8 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
             f"{teacher.config.vocabulary_size} tokens and the student of "
             f"{student.config.vocabulary_size}: they must read the same."
         )
-    _reorder(teacher, task)
+    heads.put_in_order(teacher, task, f"The teacher {spec}")
     return teacher
-
-
-def _reorder(model, task):
-    """Gives a trained classifier's outputs the order of the task's labels."""
-    order = label_order(task.labels, getattr(model, "labels", None))
-    if order is not None:
-        classifier = model.get_layer("classifier")
-        kernel, bias = classifier.get_weights()
-        classifier.set_weights([kernel[:, order], bias[order]])
 
 
 def show(result: dict, console: rich.console.Console) -> None:

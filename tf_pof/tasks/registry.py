@@ -1,8 +1,12 @@
 """Tasks by name."""
 
 import inspect
+import os
 from typing import Any
 
+import pydantic
+
+from tf_pof import untrusted
 from tf_pof.tasks import glue
 from tf_pof.tasks.squad import Squad
 from tf_pof.tasks.table_files import Table
@@ -49,9 +53,28 @@ def constructor(name: str, **options) -> tuple[type[Task], dict[str, Any]]:
                 "out."
             )
     options = fixed | {
-        k: v for k, v in options.items() if k in parameters
+        k: os.fspath(v) if isinstance(v, os.PathLike) else v
+        for k, v in options.items()
+        if k in parameters
     }
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise ValueError(f"The task {name} needs --{option}.")
+    _check_types(name, parameters, options)
     return make, options
+
+
+def _check_types(name, parameters, options) -> None:
+    """Raises ValueError for an option of another type than it must have.
+
+    Options are also read out of the settings of runs.
+    """
+    fields = {
+        option: (parameter.annotation, parameter.default)
+        for option, parameter in parameters.items()
+        if option in options
+    }
+    schema = pydantic.create_model(
+        "Options", __base__=untrusted.Schema, **fields
+    )
+    untrusted.fit(options, schema, f"The task {name}")

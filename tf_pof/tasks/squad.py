@@ -15,9 +15,11 @@ from tf_pof.tasks import squad_decoding
 from tf_pof.tasks import squad_features
 from tf_pof.tasks import squad_files
 from tf_pof.tasks import squad_metrics
+from tf_pof.tasks import tfds_source
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.squad_files import SquadExample
 from tf_pof.tasks.task import Task
+from tf_pof.tasks.text_files import listed
 
 _OFFICIAL_NAMES = {"train": "train", "validation": "dev"}
 
@@ -102,10 +104,18 @@ class Squad(Task):
             if version == "2.0"
             else None,
         }
-        self._notes: dict[bool, list[str]] = {}
+        # By split, of reading it, and by whether features were to train on.
+        self._notes: dict[str | bool, list[str]] = {}
 
-    def examples(self, split: str) -> list[SquadExample]:
-        """Reads "train" or "validation", see `Task.examples`."""
+    def data_files(self, split: str) -> list[str]:
+        """See `Task.data_files`."""
+        path = self._path(split)
+        if path is not None:
+            return [path]
+        return tfds_source.paths(f"squad/v{self.version}", split, **self._tfds)
+
+    def _path(self, split: str) -> str | None:
+        """The json file of a split; None if it is TFDS'."""
         if split not in _OFFICIAL_NAMES:
             raise ValueError(
                 f'SQuAD has no split "{split}": choose train or validation.'
@@ -114,9 +124,17 @@ class Squad(Task):
         if path is None and self._raw_dir is not None:
             name = f"{_OFFICIAL_NAMES[split]}-v{self.version}.json"
             path = os.path.join(self._raw_dir, name)
-        if path is not None:
-            return squad_files.read_json(path, self.version)
-        return squad_files.read_tfds(self.version, split, **self._tfds)
+        return path
+
+    def examples(self, split: str) -> list[SquadExample]:
+        """Reads "train" or "validation", see `Task.examples`."""
+        path = self._path(split)
+        if path is None:
+            return squad_files.read_tfds(self.version, split, **self._tfds)
+        examples, self._notes[split] = squad_files.read_json(
+            path, self.version
+        )
+        return examples
 
     def features(
         self,
@@ -201,7 +219,8 @@ class Squad(Task):
         return paths
 
     def notes(self) -> list[str]:
-        """What was met in the examples that were last made features of."""
+        """What was met in the examples that were last read and made features
+        of."""
         return [note for notes in self._notes.values() for note in notes]
 
 
@@ -214,19 +233,18 @@ def _notes(
     what = "training" if training else "evaluation"
     notes = []
     if windows.missing:
+        count = len(windows.missing)
         notes.append(
-            f"The answers of {windows.missing} of {total} {what} questions "
-            "are not in their contexts"
-            + (
-                "; they were left out."
-                if training
-                else "; they cannot be predicted."
-            )
+            f"The answers of {count} of {total} {what} questions are not in "
+            "their contexts"
+            + ("; they were left out" if training else "; they cannot be found")
+            + f" ({listed(windows.missing, 3)})."
         )
     if windows.moved:
         notes.append(
             f"The answers of {windows.moved} of {total} {what} questions are "
-            "not where the data says, but once elsewhere in their contexts"
+            "not where the data says, or with other blanks, but in one place "
+            "of their contexts"
             + ("; they were taken there." if training else ".")
         )
     if windows.shortened:

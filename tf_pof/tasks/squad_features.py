@@ -15,8 +15,10 @@ import numpy as np
 
 from tf_pof.data import offsets
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.tasks import squad_answers
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.squad_files import SquadExample
+from tf_pof.tasks.text_files import quoted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Windows:
             second of the sequence no other window has more context.
         tokens: of the different contexts.
         moved: questions whose answer was found elsewhere in the context.
-        missing: questions whose answer is not in the context.
+        missing: ids of questions whose answer is not in the context.
         shortened: questions that lost tokens from their end.
     """
 
@@ -42,22 +44,8 @@ class Windows:
     max_context: np.ndarray
     tokens: offsets.OffsetTokens
     moved: int
-    missing: int
+    missing: tuple[str, ...]
     shortened: int
-
-
-def find_answer(context: str, answer: str, start: int) -> int:
-    """First character of an answer, -1 if it is not in the context.
-
-    An answer that does not begin at `start` is looked for elsewhere; it
-    counts as found if it occurs only once.
-    """
-    if not answer.strip():
-        return -1
-    if start >= 0 and context.startswith(answer, start):
-        return start
-    first = context.find(answer)
-    return first if first == context.rfind(answer) else -1
 
 
 @functools.lru_cache(maxsize=4096)
@@ -101,13 +89,17 @@ def _answer_tokens(
     if it is not in the context.
     """
     text, stated = example.answers[0], example.answer_starts[0]
-    start = find_answer(example.context, text, stated)
-    first = np.searchsorted(tokens.ends[row], start, "right")
-    last = np.searchsorted(tokens.starts[row], start + len(text), "left") - 1
-    # Characters without tokens (controls) cannot be pointed at.
-    if start < 0 or first > last:
+    place = squad_answers.locate(example.context, text, stated)
+    if place is None:
         return None
-    return int(first), int(last), start != stated
+    start, stop = place
+    first = np.searchsorted(tokens.ends[row], start, "right")
+    last = np.searchsorted(tokens.starts[row], stop, "left") - 1
+    # Characters without tokens (controls) cannot be pointed at.
+    if first > last:
+        return None
+    moved = start != stated or example.context[start:stop] != text
+    return int(first), int(last), moved
 
 
 def build(
@@ -146,14 +138,15 @@ def build(
 
     sequences, second_starts, targets = [], [], []
     places, max_context = [], []
-    moved = missing = shortened = 0
+    moved = shortened = 0
+    missing = []
     for index, (example, query) in enumerate(zip(examples, queries)):
         shortened += len(query) > max_query_length
         query = query[:max_query_length]
         room = sequence_length - len(query) - 3
         if room < 1:
             raise ValueError(
-                f'Question "{example.id}" has {len(query)} tokens, which '
+                f"Question {quoted(example.id)} has {len(query)} tokens, which "
                 "leaves no room for its context in sequences of "
                 f"{sequence_length}: raise --sequence_length or lower "
                 "--max_query_length."
@@ -164,9 +157,10 @@ def build(
         if example.answers:
             answer = _answer_tokens(example, tokens, row)
             moved += answer is not None and answer[2]
-            missing += answer is None
-            if answer is None and training:
-                continue
+            if answer is None:
+                missing.append(example.id)
+                if training:
+                    continue
         head = np.concatenate([cls, query, sep])
         for start, length, *span in _cut(
             row.stop - row.start, room, doc_stride
@@ -201,7 +195,7 @@ def build(
             np.array(max_context, np.int32).reshape(-1, 2),
             tokens,
             moved,
-            missing,
+            tuple(missing),
             shortened,
         ),
     )

@@ -12,9 +12,10 @@ import numpy as np
 from tf_pof import files
 from tf_pof.tasks import classification
 from tf_pof.tasks import metrics
-from tf_pof.tasks.classification import Examples, listed
-from tf_pof.tasks.columns import Columns, RowError, read_columns
+from tf_pof.tasks.classification import Examples
+from tf_pof.tasks.columns import Columns, read_columns
 from tf_pof.tasks.features import Features
+from tf_pof.tasks.text_files import RowError, listed, quoted
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?", re.ASCII)
 
@@ -112,8 +113,8 @@ class Table(classification.ClassificationTask):
             )
         return labels
 
-    def examples(self, split: str) -> Examples:
-        """See `Task.examples`; splits are train, validation and test."""
+    def data_files(self, split: str) -> list[str]:
+        """See `Task.data_files`."""
         path = self._files.get(split)
         if path is None:
             there = [name for name, file in self._files.items() if file]
@@ -121,11 +122,21 @@ class Table(classification.ClassificationTask):
                 f'The task {self.name} has no split "{split}" but '
                 f"{listed(there) or 'nothing'}: name a file for it."
             )
+        return [path]
+
+    def examples(self, split: str) -> Examples:
+        """See `Task.examples`; splits are train, validation and test."""
+        (path,) = self.data_files(split)
         label = [self._label_column]
         if split == "test":
             columns = read_columns(path, self._texts, label)
         else:
             columns = read_columns(path, self._texts + label)
+        # So that a row that was not told from its neighbour is noticed.
+        total = f"{len(columns.lines):,}"
+        self._notes["read " + path] = " ".join(
+            [f"{path} has {total} row{'s' * (total != '1')}.", *columns.notes]
+        )
         labels = None
         if self._label_column in columns.values:
             convert = self._score if self.is_regression else self._class_id
@@ -151,7 +162,7 @@ class Table(classification.ClassificationTask):
             raise RowError(
                 path,
                 line,
-                f'unknown label "{text[:40]}", the labels are '
+                f"unknown label {quoted(text)}, the labels are "
                 f"{listed(self.labels)}: correct the row, or name all labels "
                 "with --labels.",
             )
@@ -166,7 +177,7 @@ class Table(classification.ClassificationTask):
             raise RowError(
                 path,
                 line,
-                f'the label "{text[:40]}" is not a number: correct the row, '
+                f"the label {quoted(text)} is not a number: correct the row, "
                 "or leave out --regression for a classifier.",
             )
         return value

@@ -1,12 +1,19 @@
 """What the fine-tuning program asks of a task."""
 
 import abc
+from collections.abc import Sequence
+import hashlib
+import os
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.tasks.features import Features
+
+# Bytes of a file that are held at once.
+_BLOCK = 1 << 20
 
 
 class Task(abc.ABC):
@@ -47,6 +54,31 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
+    def data_files(self, split: str) -> list[str]:
+        """Paths of the files that a split is read from, in a fixed order.
+
+        Raises:
+            ValueError: if the split is not there.
+        """
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of what a run trains on and is scored on.
+
+        The names and contents of the splits count, and the number of their
+        files. Where the files are does not, so that they may be moved.
+
+        Raises:
+            ValueError: if a split is not there.
+            OSError: if a file cannot be read.
+        """
+        digest = hashlib.sha256()
+        for split in (self.train_split, *self.evaluation_splits):
+            digest.update(f"{split}\n".encode())
+            for path in self.data_files(split):
+                digest.update(_digest_of(path))
+        return digest.hexdigest()
+
+    @abc.abstractmethod
     def features(
         self, examples: Any, tokenizer: WordPiece, training: bool
     ) -> Features:
@@ -58,6 +90,24 @@ class Task(abc.ABC):
             training: whether targets are needed; what has none is left out
                 then.
         """
+
+    def class_order(
+        self, labels: Sequence[str] | None, name: str
+    ) -> np.ndarray | None:
+        """Where a model has the classes of the task.
+
+        Args:
+            labels: of the model, by id, or None.
+            name: of the model; `notes` say what was matched or assumed.
+
+        Returns:
+            As of `classification.label_order`; None for scores and spans.
+
+        Raises:
+            ValueError: if the model has other classes.
+        """
+        del labels, name
+        return None
 
     @abc.abstractmethod
     def score(
@@ -87,3 +137,17 @@ class Task(abc.ABC):
     def notes(self) -> list[str]:
         """Sentences on what was met while reading, for the user."""
         return []
+
+
+def _digest_of(path: str) -> bytes:
+    """SHA-256 of a file, local or of any file system of TensorFlow's."""
+    digest = hashlib.sha256()
+    try:
+        with tf.io.gfile.GFile(os.path.expanduser(path), "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"{path} cannot be read ({error.message}): check the path."
+        ) from None
+    return digest.digest()

@@ -1,12 +1,13 @@
 """Finds a fine-tuned model: a folder, a run, or one of its checkpoints."""
 
-import json
 import os
+from typing import Any
 
 from tf_pof._keras import keras
 
 import tensorflow as tf
 
+from tf_pof import untrusted
 from tf_pof.models import resolve as models
 from tf_pof.pruning import schedules
 from tf_pof.pruning.fit import PrunedModel
@@ -15,6 +16,20 @@ from tf_pof.quantization import Phase, quantize, saved
 from tf_pof.tasks import registry
 
 _SETTINGS = "settings.json"
+# Runs that begin with a checkpoint of another run.
+_MOST_RUNS = 20
+
+
+class RunSettings(untrusted.Schema):
+    """What settings.json of a run of bin/finetune says of its model."""
+
+    model: str
+    task: dict[str, Any]
+    vocab: str | None = None
+    lowercase: bool | None = None
+    schedule: dict[str, Any] | None = None
+    pruning: dict[str, Any] | None = None
+    qat: bool = False
 
 
 def load(spec: str) -> keras.Model:
@@ -53,12 +68,16 @@ def load_float(
     Raises:
         ValueError: if there is no such model.
     """
+    return _load_float(spec, head, num_labels, overrides)
+
+
+def _load_float(spec, head, num_labels, overrides, depth=0):
     spec, is_checkpoint = _find(spec)
     if not is_checkpoint:
         return models.resolve(
             spec, head=head, num_labels=num_labels, **overrides
         )
-    model, restored = _restore(spec, **overrides)
+    model, restored = _restore(spec, overrides, depth)
     if (model.head, model.num_labels) != (head, num_labels):
         raise ValueError(
             f"{spec} has a {model.head} head of {model.num_labels} outputs, "
@@ -96,31 +115,38 @@ def _run_of(prefix: str) -> str:
     return os.path.join(run, _SETTINGS)
 
 
-def _restore(prefix: str, **overrides) -> tuple[keras.Model, keras.Model]:
+def _restore(
+    prefix: str, overrides: dict[str, Any] | None = None, depth: int = 0
+) -> tuple[keras.Model, keras.Model]:
     """The float model of a checkpoint, and it as the run trained it."""
-    with open(_run_of(prefix), encoding="utf-8") as file:
-        settings = json.load(file)
-    if "task" not in settings:
+    path = _run_of(prefix)
+    if depth == _MOST_RUNS:
+        raise ValueError(
+            f"{path} is of a run that began with a checkpoint of a run that "
+            f"did so too, {depth} times: give a model folder."
+        )
+    told = untrusted.read_json(path)
+    if "task" not in told:
         raise ValueError(
             f"{prefix} is a checkpoint of pre-training: only those of "
             "bin/finetune can be scored on a task."
         )
-    task = registry.create(**settings["task"])
-    model = load_float(
-        settings["model"], task.head, task.num_labels, **overrides
+    settings = untrusted.fit(told, RunSettings, path)
+    try:
+        task = registry.create(**_named(settings.task))
+    except ValueError as error:
+        raise ValueError(f"{path} names a task that is none: {error}") from None
+    model = _load_float(
+        settings.model, task.head, task.num_labels, overrides or {}, depth + 1
     )
     model.labels = task.labels
-    model.vocab_file = settings["vocab"] or model.vocab_file
-    if settings["lowercase"] is not None:
-        model.lowercase = settings["lowercase"]
+    model.vocab_file = settings.vocab or model.vocab_file
+    if settings.lowercase is not None:
+        model.lowercase = settings.lowercase
     restored = model
-    if settings["schedule"]:
-        restored = prune(
-            model,
-            schedules.deserialize(settings["schedule"]),
-            **settings["pruning"],
-        )
-    elif settings.get("qat"):
+    if settings.schedule:
+        restored = _pruned(model, settings, path)
+    elif settings.qat:
         restored = quantize(model)
     checkpoint = tf.train.Checkpoint(student=restored)
     try:
@@ -133,7 +159,29 @@ def _restore(prefix: str, **overrides) -> tuple[keras.Model, keras.Model]:
             "another of the run."
         ) from error
     model.new_weights = ()
-    if settings.get("qat"):
+    if settings.qat:
         # Also of a run that has not begun to round.
         restored.phase = Phase.QUANTIZE
     return model, restored
+
+
+def _named(task: dict[str, Any]) -> dict[str, Any]:
+    """The task's options, if its name is among them."""
+    if not isinstance(task.get("name"), str):
+        raise ValueError("it has no name.")
+    return task
+
+
+def _pruned(model, settings, path):
+    """The model as the run's schedule and arguments prune it."""
+    try:
+        schedule = schedules.deserialize(settings.schedule)
+        if not isinstance(schedule, schedules.PruningSchedule):
+            raise ValueError(f"{type(schedule).__name__} is no schedule")
+        return prune(model, schedule, **(settings.pruning or {}))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} has a schedule that no model can be pruned by "
+            f"({' '.join(str(error).split()).rstrip('.')}): give the model "
+            "folder of the run."
+        ) from None
