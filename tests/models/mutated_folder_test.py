@@ -3,7 +3,8 @@
 import json
 import pathlib
 
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -29,6 +30,13 @@ FILES = pytest.mark.parametrize(
         ("tokenizer_config.json", False),
         ("quantization.json", True),
     ],
+)
+# Not shrunk: a model is built for every example that loads.
+SEARCH = settings(
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 WRONG = (
     None,
@@ -153,19 +161,14 @@ def test_unchanged_folders_load(wholes):
 
 
 @FILES
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(SEARCH, max_examples=12)
 @given(data=st.data())
 def test_changed_files_load_or_say_one_sentence(name, quantized, wholes, data):
     check(name, quantized, lambda kept: data.draw(mutations(kept)))
 
 
 @FILES
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(SEARCH, max_examples=15)
 @given(contents=st.binary(max_size=60))
 def test_files_of_any_bytes_say_one_sentence(
     name, quantized, wholes, contents
