@@ -80,6 +80,7 @@ def test_verify_accepts_a_whole_data_set(folder):
 def test_verify_counts_records(copy):
     meta = json.loads((copy / "meta.json").read_text())
     meta["train_counts"][0] += 1
+    meta["num_train"] += 1
     (copy / "meta.json").write_text(json.dumps(meta))
     records.verify(str(copy))
     with pytest.raises(ValueError, match=r"train-00000.*\(\d+ records instead"):
@@ -90,9 +91,9 @@ def test_verify_counts_records(copy):
     "content, message",
     [
         (None, "is not a prepared data set"),
-        ("{", "cannot be read"),
-        ("[]", "is not of version 1"),
         ('{"version": 99}', "is not of version 1"),
+        ('{"version": 1.0}', "is not of version 1"),
+        ('{"version": true}', "is not of version 1"),
         ('{"version": 1, "seed": 0}', "lacks sequence_length, vocab_size"),
     ],
 )
@@ -103,6 +104,71 @@ def test_says_what_is_wrong_with_the_meta_data(tmp_path, content, message):
         records.read_meta(str(tmp_path))
     assert str(tmp_path) in str(error.value)
     assert "prepare_data" in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "", "\xff", "[" * 100_000])
+def test_meta_data_that_is_no_json_object_is_named(tmp_path, content):
+    (tmp_path / "meta.json").write_text(content, "latin-1")
+    with pytest.raises(ValueError, match="meta.json (is not valid|does not)"):
+        records.read_meta(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sequence_length": "64"}, "wrong 'sequence_length'"),
+        ({"sequence_length": 0}, "wrong 'sequence_length'"),
+        ({"sequence_length": 10**9}, "wrong 'sequence_length'"),
+        ({"vocab_size": -1}, "wrong 'vocab_size'"),
+        ({"vocab_sha256": "abc"}, "wrong 'vocab_sha256'"),
+        ({"seed": 2**70}, "wrong 'seed'"),
+        ({"seed": 0.5}, "wrong 'seed'"),
+        ({"lowercase": "yes"}, "wrong 'lowercase'"),
+        ({"train_counts": [-1, 1, 1]}, "wrong 'train_counts.0'"),
+        ({"train_counts": {}}, "wrong 'train_counts'"),
+        ({"statistics": []}, "wrong 'statistics'"),
+        ({"train_shards": ["../../secret"] * 3}, "wrong 'train_shards.0'"),
+        ({"train_shards": ["/etc/passwd"] * 3}, "wrong 'train_shards.0'"),
+        ({"train_counts": [1, 1]}, "columns of unequal length"),
+        ({"num_train": 3}, "counts other train examples"),
+        (
+            {"validation_shards": ["train-00000-of-00003.tfrecord.gz"]},
+            "twice or in the wrong split",
+        ),
+    ],
+)
+def test_meta_data_that_no_preparation_writes_is_refused(copy, change, message):
+    meta = json.loads((copy / "meta.json").read_text())
+    (copy / "meta.json").write_text(json.dumps(meta | change))
+    with pytest.raises(ValueError, match=message) as error:
+        records.read_meta(str(copy))
+    assert str(copy / "meta.json") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_meta_data_is_not_written_through_a_link(folder, tmp_path):
+    (tmp_path / "mine").write_text("keep")
+    for name in "meta.json", "meta.json.tmp":
+        (tmp_path / name).symlink_to("mine")
+    records.write_meta(str(tmp_path), records.read_meta(folder))
+    assert (tmp_path / "mine").read_text() == "keep"
+    assert records.read_meta(str(tmp_path)) == records.read_meta(folder)
+
+
+def test_a_split_without_examples_is_told_before_any_work(folder):
+    meta = records.read_meta(folder)
+    for split in records.SPLITS:
+        records.require_split(folder, meta, split)
+    none = dataclasses.replace(
+        meta,
+        num_validation=0,
+        validation_counts=[0] * len(meta.validation_shards),
+    )
+    with pytest.raises(ValueError, match=f"{folder} has no validation ex"):
+        records.require_split(folder, none, "validation")
+    records.require_split(folder, none, "train")
+    with pytest.raises(ValueError, match='no split "test"'):
+        records.require_split(folder, none, "test")
 
 
 def test_says_that_the_vocabulary_is_missing(copy):

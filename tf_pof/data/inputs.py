@@ -186,11 +186,7 @@ def pretraining_dataset(
     """
     meta = records.verify(folder)
     count = sum(count for _, count, _ in meta.shards(split))
-    if not count:
-        raise ValueError(
-            f"The data set {folder} has no {split} examples: prepare it with "
-            "more text or another --validation_fraction."
-        )
+    records.require_split(folder, meta, split)
     length = sequence_length or meta.sequence_length
     if length < 8 or batch_size < 1 or start_step < 0:
         raise ValueError(

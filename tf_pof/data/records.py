@@ -12,18 +12,35 @@ follows A; 1: B comes from another document), the labels of
 google-research/bert.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
 import tensorflow as tf
+
+from tf_pof import files
+from tf_pof import untrusted
+from tf_pof.data import storage
 
 VERSION = 1
 SPLITS = ("train", "validation")
 _COMPRESSION = "GZIP"
+
+# Types of meta.json, which others may have written. A shard's name is no path.
+_Count = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+_Seed = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
+_Digest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
+_Shard = Annotated[
+    str,
+    pydantic.Field(
+        pattern="^(train|validation)-[0-9]{5,9}-of-[0-9]{5,9}[.]tfrecord[.]gz$"
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,23 +63,25 @@ class PretrainingMeta:
         arguments: the arguments of the preparation, for the record.
     """
 
+    __pydantic_config__ = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
+
     version: int
-    sequence_length: int
-    vocab_size: int
-    vocab_sha256: str
+    sequence_length: Annotated[int, pydantic.Field(ge=8, le=1 << 20)]
+    vocab_size: Annotated[int, pydantic.Field(ge=5, lt=2**31)]
+    vocab_sha256: _Digest
     lowercase: bool
     whole_word_masking: bool
-    seed: int
-    num_train: int
-    num_validation: int
-    train_shards: list[str]
-    validation_shards: list[str]
-    train_counts: list[int]
-    validation_counts: list[int]
-    train_bytes: list[int]
-    validation_bytes: list[int]
-    statistics: dict
-    arguments: dict
+    seed: _Seed
+    num_train: _Count
+    num_validation: _Count
+    train_shards: list[_Shard]
+    validation_shards: list[_Shard]
+    train_counts: list[_Count]
+    validation_counts: list[_Count]
+    train_bytes: list[_Count]
+    validation_bytes: list[_Count]
+    statistics: dict[str, _Count]
+    arguments: dict[str, Any]
 
     def shards(self, split: str) -> list[tuple[str, int, int]]:
         """Returns (file name, examples, bytes) of each shard of a split.
@@ -84,33 +103,36 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def write_meta(folder: str, meta: PretrainingMeta) -> None:
-    """Writes meta.json under a temporary name, then renames it."""
+    """Writes meta.json whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     path = os.path.join(folder, "meta.json")
-    with tf.io.gfile.GFile(path + ".tmp", "w") as file:
-        file.write(json.dumps(dataclasses.asdict(meta), indent=2) + "\n")
-    tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+    storage.write_bytes(path, files.json_bytes(dataclasses.asdict(meta)))
 
 
 def read_meta(folder: str) -> PretrainingMeta:
     """Reads meta.json of a prepared data set.
 
     Raises:
-        ValueError: if it is missing, not readable, of another version or
-            lacks a field.
+        ValueError: if it is missing, not readable, of another version, lacks
+            a field, or holds what no preparation writes.
     """
     path = os.path.join(folder, "meta.json")
     advice = "make the data set with prepare_data."
     try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            values = json.loads(file.read())
-    except tf.errors.NotFoundError:
+        contents = storage.read_bytes(path)
+        values = untrusted.parse_json(contents, dict[str, Any], path)
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
             f"{folder} is not a prepared data set (it has no meta.json): "
             f"{advice}"
         ) from None
-    except (ValueError, tf.errors.OpError) as error:
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}): {advice}") from None
-    if not isinstance(values, dict) or values.get("version") != VERSION:
+    version = values.get("version")
+    if type(version) is not int or version != VERSION:
         raise ValueError(
             f"{path} is not of version {VERSION} of the format: {advice}"
         )
@@ -118,7 +140,45 @@ def read_meta(folder: str) -> PretrainingMeta:
     missing = [name for name in names if name not in values]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: {advice}")
-    return PretrainingMeta(**{name: values[name] for name in names})
+    meta = untrusted.parse_json(contents, PretrainingMeta, path)
+    if fault := _contradiction(meta):
+        raise ValueError(f"{path} {fault}: {advice}")
+    return meta
+
+
+def _contradiction(meta: PretrainingMeta) -> str | None:
+    """What two fields say against each other, to follow the file's name."""
+    for split in SPLITS:
+        columns = [
+            getattr(meta, f"{split}_{name}")
+            for name in ("shards", "counts", "bytes")
+        ]
+        if len({len(column) for column in columns}) > 1:
+            return f"lists its {split} shards in columns of unequal length"
+        if sum(columns[1]) != getattr(meta, f"num_{split}"):
+            return f"counts other {split} examples than its shards have"
+        for name, times in collections.Counter(columns[0]).items():
+            if times > 1 or not name.startswith(split):
+                return f"lists {name} twice or in the wrong split"
+    return None
+
+
+def require_split(folder: str, meta: PretrainingMeta, split: str) -> None:
+    """Makes sure, before any work, that a split has examples.
+
+    Args:
+        folder: of the data set.
+        meta: what `read_meta` or `verify` has returned for it.
+        split: "train" or "validation".
+
+    Raises:
+        ValueError: if it has none, or there is no such split.
+    """
+    if not any(count for _, count, _ in meta.shards(split)):
+        raise ValueError(
+            f"The data set {folder} has no {split} examples: prepare it with "
+            "more text or another --validation_fraction."
+        )
 
 
 def read_vocab_sha256(folder: str) -> str:
