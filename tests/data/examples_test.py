@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tf_pof.data import examples
+from tf_pof.data import tokenized
 
 CLS, SEP = -1, -2
 
@@ -18,7 +19,7 @@ CLS, SEP = -1, -2
 def _documents(shapes):
     """shapes: for each document the lengths of its sentences."""
     lengths = [length for shape in shapes for length in shape]
-    return examples.Documents(
+    return tokenized.Documents(
         np.arange(sum(lengths), dtype=np.int32),
         np.array(lengths, np.int64),
         np.array([len(shape) for shape in shapes], np.int64),
@@ -167,7 +168,9 @@ def test_no_documents_give_no_examples():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((7,), "at least 8 tokens, not 7"),
+        ((7,), "from 8 to 65536 tokens, not 7"),
+        ((10**9,), "from 8 to 65536 tokens"),
+        ((128, float("nan")), "short sequence probability .* not nan"),
         ((128, -0.1), "short sequence probability .* not -0.1"),
         ((128, 0.1, 1.5), "next sentence probability .* not 1.5"),
     ],

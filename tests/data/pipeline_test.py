@@ -266,7 +266,7 @@ def test_never_deletes_a_folder_that_is_no_data_set(
     with pytest.raises(ValueError, match="does not delete"):
         prepare(text_file, tmp_path, overwrite=True)
     assert os.listdir(tmp_path) == ["thesis.tex"]
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(ValueError, match="is no folder"):
         prepare(text_file, tmp_path / "thesis.tex", overwrite=True)
 
 

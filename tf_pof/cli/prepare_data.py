@@ -5,6 +5,7 @@
         --max_sequence_length=512
 """
 
+import os
 import shlex
 
 from absl import app, flags, logging
@@ -18,7 +19,8 @@ _INPUT = flags.DEFINE_multi_string(
     "input",
     [],
     "A text file or a glob of them, UTF-8, plain or .gz, .xz or .bz2; may be "
-    "given several times. A compressed file is read by one worker.",
+    "given several times. What exists is no glob. A compressed file is read "
+    "by one worker.",
 )
 _TFDS = flags.DEFINE_string(
     "tfds",
@@ -69,6 +71,7 @@ _MAX_SEQUENCE_LENGTH = flags.DEFINE_integer(
     128,
     "The most tokens an example has, [CLS] and [SEP] included.",
     lower_bound=8,
+    upper_bound=65536,
 )
 _SHORT_SEQUENCE_PROBABILITY = flags.DEFINE_float(
     "short_sequence_probability",
@@ -89,7 +92,7 @@ _VALIDATION_FRACTION = flags.DEFINE_float(
     "validation_fraction",
     0.05,
     "The share of documents that are kept for validation, chosen by a hash "
-    "of their text.",
+    "of their text. Where they are too few, the ends of some are kept.",
     lower_bound=0,
     upper_bound=0.9,
 )
@@ -101,17 +104,24 @@ _WHOLE_WORD_MASKING = flags.DEFINE_bool(
 _NUM_SHARDS = flags.DEFINE_integer(
     "num_shards",
     None,
-    "The number of training files; about one for 32 MB of text by default.",
+    "The number of training files; about one for 32 MB of text by default, "
+    "one for each KB at most.",
     lower_bound=1,
 )
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers",
     None,
-    "The number of processes; one a core by default. The result does not "
-    "depend on it.",
+    "The number of processes; one a core by default, and no more than there "
+    "are pieces of about 4 MB. The result does not depend on it.",
     lower_bound=1,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "The seed of everything drawn.")
+_SEED = flags.DEFINE_integer(
+    "seed",
+    0,
+    "The seed of everything drawn.",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+)
 _BEAM_ARGS = flags.DEFINE_multi_string(
     "beam_args",
     [],
@@ -120,8 +130,20 @@ _BEAM_ARGS = flags.DEFINE_multi_string(
     "worker must see the input and output.",
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replaces a data set that is at --output already."
+    "overwrite",
+    False,
+    "Replaces a data set that is at --output already; other files stay there.",
 )
+
+for _share in (
+    _SHORT_SEQUENCE_PROBABILITY,
+    _NEXT_SENTENCE_PROBABILITY,
+    _VALIDATION_FRACTION,
+):
+    # The bounds of a flag let NaN pass.
+    flags.register_validator(
+        _share, lambda value: value == value, "It must be a number."
+    )
 
 
 def _pieces():
@@ -175,6 +197,76 @@ def _report(console, meta, seconds):
     ):
         table.add_row(*row)
     console.print(table)
+    for sentence in _remarks(meta, share):
+        console.print(sentence, soft_wrap=True)
+
+
+def _remarks(meta, random_share: float) -> list[str]:
+    """What a user may not expect of the data, a sentence each."""
+    statistics, remarks = meta.statistics, []
+    if not meta.num_validation:
+        remarks.append(
+            "Without validation examples prepare_teacher and prune_pretrain "
+            "do not take this data set: see --validation_fraction."
+        )
+    if statistics["cut_documents"]:
+        remarks.append(
+            f"The text has {statistics['documents']:,} documents, too few to "
+            "keep whole ones alone for validation: the end of one is kept, "
+            "and the rest of it is trained on."
+        )
+    if statistics["train_documents"] < 2 and random_share:
+        remarks.append(
+            "There is one document to train on: random next sentences come "
+            "from elsewhere in it."
+        )
+    wanted = _NEXT_SENTENCE_PROBABILITY.value
+    if (random_share == 1 and wanted > 0) or (not random_share and wanted < 1):
+        remarks.append(
+            f"{'All' if random_share else 'No'} next sentences are random "
+            "ones, from which a model cannot learn to tell them: give "
+            "documents of several sentences, or set "
+            "--next_sentence_probability=1."
+        )
+    return remarks
+
+
+def _beam_args() -> list[str]:
+    """The options for Beam, one by one.
+
+    Raises:
+        app.UsageError: if Beam does not take one, or none names a runner.
+    """
+    found = []
+    try:
+        for text in _BEAM_ARGS.value:
+            found += shlex.split(text)
+    except ValueError as error:
+        raise app.UsageError(
+            f"--beam_args={text} cannot be split into options ({error})."
+        ) from None
+    if _BEAM_ARGS.value:
+        from tf_pof.data import beam_runner
+
+        try:
+            beam_runner.parse_options(found)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from None
+    return found
+
+
+def _check_flags():
+    """What can be told before anything is read or imported for long.
+
+    Raises:
+        app.UsageError: naming the flag.
+    """
+    if not _OUTPUT.value.strip() or not os.path.basename(
+        os.path.abspath(_OUTPUT.value)
+    ):
+        raise app.UsageError(
+            f"--output={_OUTPUT.value} names no folder that can be made."
+        )
 
 
 def main(argv):
@@ -182,6 +274,8 @@ def main(argv):
         raise app.UsageError(
             f"What is {argv[1]}? Text files are given by --input."
         )
+    _check_flags()
+    beam_args = _beam_args()
     logging.set_verbosity(logging.ERROR)  # Beam's import has much to say
     import time
 
@@ -221,9 +315,7 @@ def main(argv):
             num_shards=_NUM_SHARDS.value,
             num_workers=_NUM_WORKERS.value,
             seed=_SEED.value,
-            beam_args=[
-                part for text in _BEAM_ARGS.value for part in shlex.split(text)
-            ],
+            beam_args=beam_args,
             overwrite=_OVERWRITE.value,
             arguments=_arguments(),
             progress=progress,

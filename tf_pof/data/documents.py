@@ -23,6 +23,8 @@ import zlib
 
 import tensorflow as tf
 
+from tf_pof.data import storage
+
 PIECE_BYTES = 4 << 20
 MAX_DOCUMENT_BYTES = 1 << 20
 SEPARATORS = ("blank_line", "line")
@@ -59,29 +61,26 @@ def _open(path: str):
     return opener(raw, "rb") if opener else raw
 
 
+@storage.plain_errors()
 def find_files(patterns: Sequence[str]) -> list[str]:
     """Expands file names and globs.
 
     Args:
         patterns: names or globs, local or of any file system that TensorFlow
-            knows.
+            knows. What exists under its name is taken by it, whatever
+            brackets and stars are in it; so are the folders of a glob.
 
     Returns:
         The files without repetition: the patterns in the order given, the
         matches of each sorted.
 
     Raises:
-        ValueError: if a pattern matches nothing or a match is a folder.
+        ValueError: if a pattern matches nothing, or a match is a folder,
+            pipe, broken link, binary file or cannot be opened.
     """
-    files = {}
+    found = {}
     for pattern in patterns:
-        if tf.io.gfile.exists(pattern):
-            matches = [pattern]
-        elif "://" in pattern:
-            matches = sorted(tf.io.gfile.glob(pattern))
-        else:
-            expanded = os.path.expanduser(pattern)
-            matches = sorted(glob.glob(expanded, recursive=True))
+        matches = _matches(pattern)
         if not matches:
             raise ValueError(
                 f"No input file matches {pattern}: check the path or glob."
@@ -92,10 +91,41 @@ def find_files(patterns: Sequence[str]) -> list[str]:
                     f"The input {match} is a folder: give files or a glob "
                     f"such as {os.path.join(match, '*.txt')}."
                 )
-            files[match] = None
-    return list(files)
+            storage.require_readable(match, "The input")
+            _refuse_binary(match)
+            found[match] = None
+    return list(found)
 
 
+def _matches(pattern: str) -> list[str]:
+    if storage.is_remote(pattern):
+        if tf.io.gfile.exists(pattern):
+            return [pattern]
+        return sorted(tf.io.gfile.glob(pattern))
+    rest = []
+    head = os.path.expanduser(pattern)
+    while head and not os.path.lexists(head):
+        head, tail = os.path.split(head)
+        rest.insert(0, tail)
+    return sorted(
+        glob.glob(os.path.join(glob.escape(head), *rest), recursive=True)
+    )
+
+
+def _refuse_binary(path: str) -> None:
+    if storage.is_remote(path) or os.path.splitext(path)[1] in _DECOMPRESSORS:
+        return
+    with open(path, "rb") as file:
+        place = file.read(4096).find(b"\0")
+    if place >= 0:
+        raise ValueError(
+            f"The input {path} is no UTF-8 text (it has a NUL at byte {place}, "
+            "as binary and UTF-16 files have): give text, converted with "
+            "iconv if need be."
+        )
+
+
+@storage.plain_errors()
 def plan_files(
     files: Sequence[str], piece_bytes: int = PIECE_BYTES
 ) -> list[Piece]:

@@ -19,6 +19,10 @@ import random
 
 import numpy as np
 
+from tf_pof.data import tokenized
+
+# Far above any BERT's positions.
+MAX_SEQUENCE_LENGTH = 65536
 IS_NEXT = 0
 IS_RANDOM = 1
 
@@ -45,10 +49,10 @@ class PairOptions:
     next_sentence_probability: float = 0.5
 
     def __post_init__(self):
-        if self.max_sequence_length < 8:
+        if not 8 <= self.max_sequence_length <= MAX_SEQUENCE_LENGTH:
             raise ValueError(
-                "The maximum sequence length must be at least 8 tokens, not "
-                f"{self.max_sequence_length}."
+                "The maximum sequence length must be from 8 to "
+                f"{MAX_SEQUENCE_LENGTH} tokens, not {self.max_sequence_length}."
             )
         for name in (
             "short_sequence_probability",
@@ -91,79 +95,6 @@ class Examples:
             self.segment_b_start[order],
             self.next_sentence_label[order],
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Documents:
-    """Tokenized documents.
-
-    Attributes:
-        token_ids: int32, all tokens one after another.
-        sentence_lengths: int64 [sentences] tokens of each sentence.
-        sentence_counts: int64 [documents] sentences of each document.
-        seeds: uint64 [documents], from the text of each.
-    """
-
-    token_ids: np.ndarray
-    sentence_lengths: np.ndarray
-    sentence_counts: np.ndarray
-    seeds: np.ndarray
-
-    @classmethod
-    def concatenate(cls, blocks: Sequence["Documents"]) -> "Documents":
-        """Joins blocks of documents."""
-        empty = np.empty(0, np.int64)
-        return cls(
-            *(
-                np.concatenate(
-                    [getattr(block, field.name) for block in blocks] or [empty]
-                )
-                for field in dataclasses.fields(cls)
-            )
-        )
-
-    def select(self, chosen: np.ndarray) -> "Documents":
-        """Returns the documents where `chosen`, bool [documents], is true."""
-        if chosen.all():
-            return self
-        by_sentence = np.repeat(chosen, self.sentence_counts)
-        by_token = np.repeat(by_sentence, self.sentence_lengths)
-        return Documents(
-            self.token_ids[by_token],
-            self.sentence_lengths[by_sentence],
-            self.sentence_counts[chosen],
-            self.seeds[chosen],
-        )
-
-    def boundaries(self, max_length: int) -> tuple[list[list[int]], list[int]]:
-        """Returns where the sentences of each document begin.
-
-        Args:
-            max_length: sentences with more tokens are cut.
-
-        Returns:
-            For each document that has tokens, the indices of its sentences'
-            first tokens and that of its end; and the seeds of those.
-        """
-        ends = np.cumsum(self.sentence_lengths)
-        last = np.cumsum(self.sentence_counts)
-        result, seeds = [], []
-        begin = 0
-        first = 0
-        for stop, seed in zip(last.tolist(), self.seeds.tolist()):
-            bounds = [begin]
-            for end in ends[first:stop].tolist():
-                while end - begin > max_length:
-                    begin += max_length
-                    bounds.append(begin)
-                if end > begin:
-                    bounds.append(end)
-                    begin = end
-            first = stop
-            if len(bounds) > 1:
-                result.append(bounds)
-                seeds.append(seed)
-        return result, seeds
 
 
 def trim_counts(
@@ -223,7 +154,7 @@ def draw_pairs(
 
     Args:
         documents: boundaries of each document's sentences, see
-            `Documents.boundaries`.
+            `tokenized.Documents.boundaries`.
         index: of the document.
         rng: source of all draws.
         options: how to draw.
@@ -236,6 +167,9 @@ def draw_pairs(
     next_probability = options.next_sentence_probability
     bounds = documents[index]
     count = len(bounds) - 1
+    if len(documents) == 1 and count < 3:
+        # Any random segment would be A itself or what follows it.
+        next_probability = 1
     pairs = []
     first = 0
     while first < count:
@@ -306,12 +240,34 @@ def gather(
     )
 
 
+def _mostly_alone(documents: Sequence[list[int]], max_tokens: int) -> bool:
+    """Whether fewer than half of the sentences have room for the next one."""
+    followed = sum(
+        end - start < max_tokens
+        for bounds in documents
+        for start, end in zip(bounds, bounds[1:-1])
+    )
+    return 2 * followed < sum(len(bounds) - 1 for bounds in documents)
+
+
+def _halve(bounds: list[int]) -> list[int]:
+    """Cuts each sentence of more than one token in the middle."""
+    middles = ((start + end) // 2 for start, end in zip(bounds, bounds[1:]))
+    return sorted({*bounds, *middles})
+
+
 def build(
-    documents: Documents, options: PairOptions, cls_id: int, sep_id: int
+    documents: tokenized.Documents,
+    options: PairOptions,
+    cls_id: int,
+    sep_id: int,
 ) -> Examples:
     """Makes the examples of a block of documents.
 
-    The draws of a document depend on its seed and on the block alone.
+    The draws of a document depend on its seed and on the block alone. Where
+    most sentences fill an example, or are the only one of their document, no
+    sentence would follow another and nearly all pairs were random ones: each
+    sentence is cut in two then.
 
     Args:
         documents: of the block; random segments come from these.
@@ -323,6 +279,10 @@ def build(
         The examples in the order of the documents.
     """
     bounds, seeds = documents.boundaries(options.max_sequence_length - 3)
+    if options.next_sentence_probability < 1 and _mostly_alone(
+        bounds, options.max_sequence_length - 3
+    ):
+        bounds = [_halve(document) for document in bounds]
     pairs = []
     for index, seed in enumerate(seeds):
         pairs += draw_pairs(bounds, index, random.Random(seed), options)

@@ -1,99 +1,71 @@
-"""The preparation as a whole: an Apache Beam pipeline from text to shards.
+"""The preparation as a whole: from text to shards.
 
-    pieces of the input -> make_parts -> plan_shards -> make_shard
+    pieces of the input -> make_parts -> settle_split -> plan_shards
+        -> make_shard
 
-The elements that Beam handles are descriptions of coarse work (about 4 MB of
-text, or one shard), because its overhead for each element is large; the data
-itself goes through files in a work folder beside the output. So memory is
-bounded by a block and a shard for each worker on any runner, and a GroupByKey
-that holds the corpus in memory, as in-process runners do it, is not needed.
-Every worker of another runner must see the work folder: give an output on a
+The stages hand on descriptions of coarse work (about 4 MB of text, or one
+shard); the data itself goes through files in a work folder beside the output.
+So memory is bounded by a block and a shard for each worker, wherever it runs:
+in this process, in several of this machine, or on a runner of Apache Beam.
+Every worker of such a runner must see the work folder: give an output on a
 shared file system.
 
-The work folder is `<output>.partial`. A restart with the same arguments and
-input uses what is finished there. The output appears at the end by a rename,
-whole or not at all; on a remote file system, which has no rename of folders,
-its meta.json is written last.
+A restart with the same arguments and input uses what is finished in the work
+folder. The output appears at the end by a rename, whole or not at all; on a
+remote file system, which has no rename of folders, its meta.json is written
+last. See `folders` for what is kept and what is replaced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 
 import tensorflow as tf
 
+from tf_pof import files
 from tf_pof.data import documents
+from tf_pof.data import folders
+from tf_pof.data import pool
 from tf_pof.data import records
 from tf_pof.data import runner
+from tf_pof.data import storage
 from tf_pof.data import work
 from tf_pof.data.examples import PairOptions
 from tf_pof.data.tokenizer import WordPiece
 
+# Of the files in a work folder: an older one's are not used.
+_WORK_VERSION = 2
 _SHARD_BYTES = 32 << 20
 _WORKER_BYTES = 32 << 20
 _PACKED = (".gz", ".xz", ".bz2")
 
 
-def _fingerprint(values: dict, pieces: Sequence[documents.Piece]) -> str:
-    """Identifies the arguments and the input, files' times included."""
-    times = {}
+def _stamps(pieces: Sequence[documents.Piece]) -> dict[str, list[int]]:
+    """Time and size of each input file, by its path."""
+    stamps: dict[str, list[int]] = {}
     for piece in pieces:
         for source in piece.sources:
             path = getattr(source, "path", None)
-            if path is not None and path not in times:
-                times[path] = tf.io.gfile.stat(path).mtime_nsec
-    content = json.dumps([records.VERSION, values, times]) + repr(pieces)
+            if path is not None and path not in stamps:
+                status = tf.io.gfile.stat(path)
+                stamps[path] = [status.mtime_nsec, status.length]
+    return stamps
+
+
+def _fingerprint(
+    values: dict, pieces: Sequence[documents.Piece], stamps: dict
+) -> str:
+    """Identifies the arguments and the input, files' times included."""
+    versions = [records.VERSION, _WORK_VERSION]
+    content = json.dumps([versions, values, stamps]) + repr(pieces)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def _plain_errors():
-    """Turns TensorFlow's file errors into OSError."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise OSError(f"A file operation failed: {error.message}.") from error
-
-
-def _check_output(output: str, overwrite: bool) -> None:
-    if not tf.io.gfile.exists(output):
-        return
-    if not tf.io.gfile.isdir(output):
-        raise ValueError(f"The output {output} is a file: name a folder.")
-    names = tf.io.gfile.listdir(output)
-    if not names:
-        return
-    if not overwrite:
-        raise ValueError(
-            f"The output {output} exists: add --overwrite to replace it or "
-            "name another folder."
-        )
-    if "meta.json" not in [name.rstrip("/") for name in names]:
-        raise ValueError(
-            f"The output {output} holds other files than a prepared data "
-            "set, which --overwrite does not delete: name another folder."
-        )
-
-
-def _open_work_folder(folder: str, fingerprint: str) -> None:
-    """Makes the work folder; what another preparation has left is deleted."""
-    path = os.path.join(folder, "fingerprint.json")
-    mark = work.read_mark(path) if tf.io.gfile.exists(folder) else None
-    if mark != {"sha256": fingerprint}:
-        if tf.io.gfile.exists(folder):
-            tf.io.gfile.rmtree(folder)
-        tf.io.gfile.makedirs(folder)
-        content = json.dumps({"sha256": fingerprint}).encode()
-        work.write_atomically(path, content)
-    error = os.path.join(folder, "error.json")
-    if tf.io.gfile.exists(error):
-        tf.io.gfile.remove(error)
-
-
-@_plain_errors()
+@storage.plain_errors()
 def prepare(
     pieces: Sequence[documents.Piece],
     output: str,
@@ -117,19 +89,20 @@ def prepare(
 
     Args:
         pieces: the input, from `documents.plan_files` or `tfds_text.plan`.
-        output: folder to make.
+        output: folder to make. Other files than a data set's stay in it.
         vocab_file: WordPiece vocabulary.
         options: how to draw segment pairs.
         separator: of documents in text files, "blank_line" or "line".
         lowercase: whether to lower-case and strip accents.
         validation_fraction: share of the documents that goes to validation,
-            chosen by a hash of their text.
+            chosen by a hash of their text; see `plan.settle_split` for few
+            documents.
         whole_word_masking: whether masking shall take whole words.
         num_shards: of the train split; by default about 32 MB of text each,
             at least 4.
-        num_workers: processes of the in-process runner; by default one a
-            core, fewer for less than 32 MB of text each.
-        seed: of everything drawn.
+        num_workers: processes of this machine, no more than pieces; by
+            default one a core, fewer for less than 32 MB of text each.
+        seed: of everything drawn, 0 or more and below 2^63.
         beam_args: options of Beam, "--runner=..." first, to run elsewhere.
         overwrite: whether an existing data set is replaced.
         arguments: kept in meta.json for the record.
@@ -141,51 +114,115 @@ def prepare(
     Raises:
         ValueError: if an argument or the input is not usable. Nothing is
             left then.
-        OSError: if a file cannot be read or written.
+        OSError: if a file cannot be read or written, or if another process
+            works on the output.
     """
-    output = os.path.expanduser(output.rstrip("/"))
     if not 0 <= validation_fraction < 1:
         raise ValueError(
             "The validation fraction must be at least 0 and below 1, not "
             f"{validation_fraction}."
         )
+    if not 0 <= seed < 2**63:
+        raise ValueError(
+            f"The seed must be at least 0 and below 2^63, not {seed}."
+        )
+    num_shards = _check_num_shards(num_shards, pieces)
+    options_of_beam = None
+    if beam_args:
+        from tf_pof.data import beam_runner
+
+        options_of_beam = beam_runner.parse_options(beam_args)
+    vocab_file = os.path.expanduser(vocab_file)
+    storage.require_readable(vocab_file, "The vocabulary")
+    tokenizer = WordPiece(vocab_file, lowercase)
+    output = storage.normalize(output) if output.strip() else output
+    folders.check_path(output)
+    with files.only_writer(output):
+        folders.settle(output)
+        folders.check_output(output, overwrite)
+        job = work.Job(
+            folders.find(output), vocab_file, lowercase, separator, options,
+            validation_fraction, num_shards, seed,
+        )  # fmt: skip
+        stamps = _stamps(pieces)
+        values = dataclasses.asdict(job) | {
+            "vocab_sha256": tokenizer.sha256,
+            "whole_word_masking": whole_word_masking,
+        }
+        folder = folders.open_work_folder(
+            output, _fingerprint(values, pieces, stamps)
+        )
+        job = dataclasses.replace(job, work_folder=folder)
+        with _kept_for_a_restart(job, len(pieces)):
+            if options_of_beam:
+                execute = functools.partial(
+                    beam_runner.execute, options_of_beam, job.path("error.json")
+                )
+                job = runner.run(job, pieces, execute, progress)
+            else:
+                number = _num_workers(num_workers, pieces)
+                with pool.workers(number) as execute:
+                    job = runner.run(job, pieces, execute, progress)
+            _check_unchanged(pieces, stamps)
+            meta = _collect(
+                job, pieces, tokenizer, whole_word_masking, arguments or {}
+            )
+            tf.io.gfile.copy(
+                vocab_file,
+                os.path.join(job.result_folder, "vocab.txt"),
+                overwrite=True,
+            )
+            records.write_meta(job.result_folder, meta)
+        folders.publish(folder, output)
+    return meta
+
+
+@contextlib.contextmanager
+def _kept_for_a_restart(job: work.Job, num_pieces: int) -> Iterator[None]:
+    """Removes the work folder where a restart has no use for it."""
+    try:
+        yield
+    except ValueError:
+        folders.clear(job.work_folder)
+        raise
+    except BaseException:
+        marks = map(job.piece_mark, range(num_pieces))
+        # A disk may fail so that not even this can be told.
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            if not any(map(tf.io.gfile.exists, marks)):
+                folders.clear(job.work_folder)
+        raise
+
+
+def _check_num_shards(num_shards, pieces) -> int:
     size = sum(piece.size * _expansion(piece) for piece in pieces)
     if num_shards is None:
-        num_shards = min(1024, max(4, -(-size // _SHARD_BYTES)))
-    if num_shards < 1:
-        raise ValueError(f"The data needs at least 1 shard, not {num_shards}.")
-    _check_output(output, overwrite)
-    tokenizer = WordPiece(vocab_file, lowercase)
-    if not num_workers:
+        return min(1024, max(4, -(-size // _SHARD_BYTES)))
+    # Also keeps the table of offsets smaller than the data.
+    most = max(4, size >> 10)
+    if not 1 <= num_shards <= most:
+        raise ValueError(
+            f"{num_shards} shards cannot be made of {size:,} bytes of text: "
+            f"choose from 1 to {most:,}, one for each KB at most."
+        )
+    return num_shards
+
+
+def _num_workers(number: int | None, pieces) -> int:
+    if not number:
         # A worker process needs seconds to start: it must be worth it.
-        num_workers = max(1, min(_num_cores(), size // _WORKER_BYTES))
-    work_folder = output + ".partial"
-    result = output if "://" in output else os.path.join(work_folder, "result")
-    job = work.Job(
-        work_folder, result, vocab_file, lowercase, separator, options,
-        validation_fraction, num_shards, seed,
-    )  # fmt: skip
-    values = dataclasses.asdict(job) | {
-        "vocab_sha256": tokenizer.sha256,
-        "whole_word_masking": whole_word_masking,
-    }
-    _open_work_folder(work_folder, _fingerprint(values, pieces))
-    tf.io.gfile.makedirs(result)
-    try:
-        runner.run(job, pieces, num_workers, beam_args, progress)
-        meta = _collect(
-            job, pieces, tokenizer, whole_word_masking, arguments or {}
-        )
-        tf.io.gfile.copy(
-            vocab_file, os.path.join(result, "vocab.txt"), overwrite=True
-        )
-        records.write_meta(result, meta)
-    except ValueError:
-        tf.io.gfile.rmtree(work_folder)
-        raise
-    _publish(result, output)
-    tf.io.gfile.rmtree(work_folder)
-    return meta
+        size = sum(piece.size * _expansion(piece) for piece in pieces)
+        number = max(1, min(_num_cores(), size // _WORKER_BYTES))
+    return min(number, len(pieces))
+
+
+def _check_unchanged(pieces, stamps) -> None:
+    for path, stamp in _stamps(pieces).items():
+        if stamp != stamps[path]:
+            raise ValueError(
+                f"The input {path} changed while it was read: give the same "
+                "command again when it is complete."
+            )
 
 
 def _num_cores() -> int:
@@ -201,22 +238,29 @@ def _expansion(piece: documents.Piece) -> int:
 
 
 def _collect(job, pieces, tokenizer, whole_word, arguments):
-    """Makes the meta data from the marks of both work."""
+    """Makes the meta data from the marks of both stages."""
     statistics = {"tokens_used": 0, "random_next": 0}
+    statistics["cut_documents"] = sum(
+        choice.tokens is not None for choice in job.held_out or ()
+    )
     for number in range(len(pieces)):
-        totals = work.read_mark(job.piece_mark(number))["totals"]
+        mark = job.piece_mark(number)
+        totals = runner.require_mark(mark, work.PieceReport).totals
         for name, value in totals.items():
             statistics[name] = statistics.get(name, 0) + value
     columns: dict[str, list] = {}
     for split in records.SPLITS:
         names = job.shard_names(split)
-        reports = [work.read_mark(job.shard_mark(name)) for name in names]
+        reports = [
+            runner.require_mark(job.shard_mark(name), work.ShardReport)
+            for name in names
+        ]
         columns[f"{split}_shards"] = names
-        columns[f"{split}_counts"] = [report["count"] for report in reports]
-        columns[f"{split}_bytes"] = [report["bytes"] for report in reports]
+        columns[f"{split}_counts"] = [report.count for report in reports]
+        columns[f"{split}_bytes"] = [report.bytes for report in reports]
         for report in reports:
-            statistics["tokens_used"] += report["tokens"]
-            statistics["random_next"] += report["random_next"]
+            statistics["tokens_used"] += report.tokens
+            statistics["random_next"] += report.random_next
     return records.PretrainingMeta(
         version=records.VERSION,
         sequence_length=job.pairs.max_sequence_length,
@@ -231,17 +275,3 @@ def _collect(job, pieces, tokenizer, whole_word, arguments):
         arguments=arguments,
         **columns,
     )
-
-
-def _publish(result: str, output: str) -> None:
-    """Renames the finished folder to the output."""
-    if result == output:
-        return
-    old = output + ".old"
-    if os.path.isdir(output):
-        if os.path.isdir(old):
-            tf.io.gfile.rmtree(old)
-        os.rename(output, old)
-    os.rename(result, output)
-    if os.path.isdir(old):
-        tf.io.gfile.rmtree(old)

@@ -1,21 +1,19 @@
-"""The Apache Beam pipeline of a preparation, and where it runs."""
+"""Runs the stages of a preparation: here, in processes, or on Apache Beam.
 
-from collections.abc import Callable, Sequence
+The two stages are executed one after the other; what stands between them is
+decided by the main program, from the marks that the first has left.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
-import logging
-import os
-import shlex
-import sys
 import threading
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability import fn_api_runner
-from apache_beam.transforms import environments
 import tensorflow as tf
 
 from tf_pof.data import documents
+from tf_pof.data import plan
+from tf_pof.data import pool
 from tf_pof.data import records
 from tf_pof.data import stages
 from tf_pof.data import work
@@ -25,99 +23,26 @@ Progress = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager
-def _local_settings():
-    """Settings of the in-process runner, which its processes inherit."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    settings = {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "CUDA_VISIBLE_DEVICES": "-1",  # the work is all on the CPU
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    # Beam logs a worker's traceback; the sentence is in error.json.
-    logger = logging.getLogger("apache_beam")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _run_locally(job: Job, pieces, num_workers: int) -> None:
-    """Runs the pipeline in this process or in `num_workers` of its own."""
-    environment = None
-    if num_workers > 1:
-        log = shlex.quote(job.path("workers.log"))
-        environment = environments.SubprocessSDKEnvironment(
-            f"exec {shlex.quote(sys.executable)} -m "
-            f"apache_beam.runners.worker.sdk_worker_main >>{log} 2>&1"
-        )
-    runner = fn_api_runner.FnApiRunner(default_environment=environment)
-    options = PipelineOptions([f"--direct_num_workers={num_workers}"])
-    with _local_settings():
-        with beam.Pipeline(runner=runner, options=options) as pipeline:
-            build(pipeline, job, pieces)
-
-
-def build(pipeline: beam.Pipeline, job: Job, pieces: Sequence) -> None:
-    """Adds the preparation to a Beam pipeline.
+def _watching(
+    progress: Progress | None, stage: str, marks: Mapping[str, int]
+) -> Iterator[None]:
+    """Reports which marks exist, twice a second, from a thread.
 
     Args:
-        pipeline: to add to.
-        job: the preparation.
-        pieces: of the input.
+        progress: called with the stage, what is done and the total.
+        stage: its name.
+        marks: what the work of each is worth, by path.
     """
-    reports = (
-        pipeline
-        | "Pieces" >> beam.Create(list(enumerate(pieces)))
-        | "SpreadPieces" >> beam.Reshuffle()
-        | "MakeParts" >> beam.Map(functools.partial(stages.make_parts, job))
-    )
-    _ = (
-        pipeline
-        | "Job" >> beam.Create([job])
-        | "PlanShards"
-        >> beam.FlatMap(stages.plan_shards, beam.pvalue.AsList(reports))
-        | "SpreadShards" >> beam.Reshuffle()
-        | "MakeShard" >> beam.Map(functools.partial(stages.make_shard, job))
-    )
-
-
-@contextlib.contextmanager
-def _watching(progress: Progress | None, job: Job, pieces):
-    """Reports which marks exist, twice a second, from a thread."""
     if progress is None:
         yield
         return
-    waiting = {
-        "Reading text": {
-            job.piece_mark(number): piece.size
-            for number, piece in enumerate(pieces)
-        },
-        "Writing shards": {
-            job.shard_mark(name): 1
-            for split in records.SPLITS
-            for name in job.shard_names(split)
-        },
-    }
-    totals = {stage: sum(marks.values()) for stage, marks in waiting.items()}
+    waiting, total = dict(marks), sum(marks.values())
     finished = threading.Event()
 
     def look():
-        for stage, marks in waiting.items():
-            for path in [path for path in marks if tf.io.gfile.exists(path)]:
-                del marks[path]
-            left = sum(marks.values())
-            progress(stage, totals[stage] - left, totals[stage])
-            if left:
-                break
+        for path in [path for path in waiting if tf.io.gfile.exists(path)]:
+            del waiting[path]
+        progress(stage, total - sum(waiting.values()), total)
 
     def watch():
         while not finished.wait(0.5):
@@ -134,37 +59,66 @@ def _watching(progress: Progress | None, job: Job, pieces):
     look()
 
 
+def _make_parts(job, pieces, execute, progress) -> list[work.PieceReport]:
+    marks = {
+        job.piece_mark(number): piece.size
+        for number, piece in enumerate(pieces)
+    }
+    stage = "Reading text" if job.held_out is None else "Splitting again"
+    with _watching(progress, stage, marks):
+        execute(
+            functools.partial(stages.make_parts, job), list(enumerate(pieces))
+        )
+    return [require_mark(path, work.PieceReport) for path in marks]
+
+
+def require_mark(path: str, schema: type[work.S]) -> work.S:
+    """Reads the mark of what has been done just now.
+
+    Raises:
+        OSError: if it is not there, or not as it was written.
+    """
+    report = work.read_mark(path, schema)
+    if report is None:
+        raise OSError(
+            f"{path} is missing or damaged, though its work was done: see "
+            "that every worker reads and writes the same folder, and that "
+            "nothing else writes there."
+        )
+    return report
+
+
 def run(
     job: Job,
     pieces: Sequence[documents.Piece],
-    num_workers: int,
-    beam_args: Sequence[str] = (),
+    execute: pool.Execute,
     progress: Progress | None = None,
-) -> None:
-    """Runs the pipeline to its end.
+) -> Job:
+    """Runs both stages to their end.
 
     Args:
         job: the preparation.
         pieces: of the input.
-        num_workers: processes of the in-process runner.
-        beam_args: options of Beam for any other runner.
+        execute: runs a function for each of some elements.
         progress: called with the stage, what is done and the total.
+
+    Returns:
+        The job as it was done: `plan.settle_split` may have changed it.
 
     Raises:
         ValueError: with the sentence of a worker that met bad input.
         OSError: with that of a worker that could not read or write.
     """
-    try:
-        with _watching(progress, job, pieces):
-            if not beam_args:
-                _run_locally(job, pieces, num_workers)
-                return
-            options = PipelineOptions(list(beam_args))
-            with beam.Pipeline(options=options) as pipeline:
-                build(pipeline, job, pieces)
-    except Exception as error:
-        report = work.read_mark(job.path("error.json"))
-        if report is None:
-            raise
-        kind = ValueError if report["kind"] == "input" else OSError
-        raise kind(report["message"]) from error
+    reports = _make_parts(job, pieces, execute, progress)
+    job = plan.settle_split(job, reports)
+    if job.held_out is not None:
+        reports = _make_parts(job, pieces, execute, progress)
+    shards = plan.plan_shards(job, reports)
+    marks = {
+        job.shard_mark(name): 1
+        for split in records.SPLITS
+        for name in job.shard_names(split)
+    }
+    with _watching(progress, "Writing shards", marks):
+        execute(functools.partial(stages.make_shard, job), shards)
+    return job

@@ -9,10 +9,14 @@ never the corpus, and no runner has to shuffle data.
 All draws depend on the seed, the text and its place in the input, never on
 the worker. What a stage has finished is marked by a JSON file, so that a
 restart skips it.
+
+A document goes to validation if the hash of its text says so. Where that
+leaves validation without any, or training with fewer than two,
+`plan.settle_split` chooses instead and stage 1 is done once more.
 """
 
+import collections
 from collections.abc import Iterable, Iterator
-import dataclasses
 import functools
 import hashlib
 import os
@@ -22,55 +26,23 @@ import tensorflow as tf
 
 from tf_pof.data import documents
 from tf_pof.data import examples
+from tf_pof.data import plan
 from tf_pof.data import records
 from tf_pof.data import sentences
+from tf_pof.data import storage
+from tf_pof.data import tokenized
 from tf_pof.data import work
 from tf_pof.data.tokenizer import WordPiece
 from tf_pof.data.work import Job
 
 BLOCK_CHARACTERS = 4 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """A shard to write.
-
-    Attributes:
-        split: "train" or "validation".
-        name: of the file.
-        parts: (part file, byte offset) to take examples from, or (file, 0)
-            of validation documents.
-    """
-
-    split: str
-    name: str
-    parts: tuple[tuple[str, int], ...]
+# More than `plan.settle_split` needs of a piece where it has something to do.
+_MOST_CANDIDATES = 16
 
 
 @functools.lru_cache(maxsize=2)
 def _tokenizer(vocab_file: str, lowercase: bool) -> WordPiece:
     return WordPiece(vocab_file, lowercase)
-
-
-def _reports_errors(stage):
-    """Leaves the sentence of a user's error where the main program looks.
-
-    Beam passes exceptions on as the text of a traceback.
-    """
-
-    @functools.wraps(stage)
-    def wrapped(job: Job, element):
-        try:
-            return stage(job, element)
-        except (ValueError, OSError, tf.errors.OpError) as error:
-            kind = "input" if isinstance(error, ValueError) else "system"
-            work.write_mark(
-                job.path("error.json"),
-                {"kind": kind, "message": " ".join(str(error).split())},
-            )
-            raise
-
-    return wrapped
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -97,7 +69,7 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def tokenize_documents(
     texts: list[str], tokenizer: WordPiece, seed: int
-) -> tuple[examples.Documents, np.ndarray]:
+) -> tuple[tokenized.Documents, np.ndarray]:
     """Splits and tokenizes documents.
 
     Args:
@@ -121,145 +93,127 @@ def tokenize_documents(
         for text in texts
     )
     draws = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    tokenized = examples.Documents(
+    found = tokenized.Documents(
         token_ids=ragged.flat_values.numpy(),
         sentence_lengths=ragged.row_lengths().numpy(),
         sentence_counts=np.array([len(document) for document in split]),
         seeds=draws[:, 0],
     )
-    return tokenized, draws[:, 1] / 2.0**64
+    return found, draws[:, 1] / 2.0**64
 
 
-@_reports_errors
-def make_parts(job: Job, element: tuple[int, documents.Piece]) -> dict:
-    """Stage 1: makes the part files of a piece of the input.
+@storage.plain_errors()
+def make_parts(job: Job, element: tuple[int, documents.Piece]) -> None:
+    """Stage 1: makes the part files of a piece of the input and its mark.
 
     Args:
         job: the preparation.
         element: number of the piece, and the piece.
 
-    Returns:
-        "number" of the piece; "parts", for each its "name", the "offsets" of
-        the shards in it (-1: none) and its "validation_tokens"; "totals".
-
     Raises:
         ValueError: if the input cannot be read.
+        OSError: if a part cannot be written.
     """
     number, piece = element
     mark = job.piece_mark(number)
-    if (report := work.read_mark(mark)) is not None:
-        return report
+    report = work.read_mark(mark, work.PieceReport)
+    if report and work.is_whole(job, report):
+        return
     tokenizer = _tokenizer(job.vocab_file, job.lowercase)
     parts = []
-    totals = dict.fromkeys(
-        (
-            "documents",
-            "train_documents",
-            "text_bytes",
-            "sentences",
-            "tokens",
-        ),
-        0,
-    )
+    totals: dict[str, int] = collections.Counter()
+    candidates: list[work.Candidate] = []
     texts = documents.read_piece(piece, job.separator)
+    seen = 0
     for block, block_texts in enumerate(_blocks(texts)):
-        name = f"part-{number:06d}-{block:06d}"
-        tokenized, draws = tokenize_documents(
-            block_texts, tokenizer, job.seed
-        )
-        held_out = draws < job.validation_fraction
-        made = examples.build(
-            tokenized.select(~held_out),
-            job.pairs,
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-        )
-        keys = work.sort_keys(job.seed, number, block, len(made.lengths))
-        offsets = work.write_part(
-            job, name, made, keys, len(tokenizer.vocabulary)
-        )
-        validation = tokenized.select(held_out)
-        if held_out.any():
-            work.write_documents(job, f"{name}-validation.npz", validation)
-        parts.append(
-            {
-                "name": name,
-                "offsets": offsets,
-                "validation_tokens": len(validation.token_ids),
-            }
-        )
+        found, draws = tokenize_documents(block_texts, tokenizer, job.seed)
         totals["documents"] += len(block_texts)
-        totals["train_documents"] += int((~held_out).sum())
         totals["text_bytes"] += sum(len(t.encode()) for t in block_texts)
-        totals["sentences"] += len(tokenized.sentence_lengths)
-        totals["tokens"] += len(tokenized.token_ids)
-    report = {"number": number, "parts": parts, "totals": totals}
-    work.write_mark(mark, report)
-    return report
+        totals["sentences"] += len(found.sentence_lengths)
+        totals["tokens"] += len(found.token_ids)
+        candidates += _candidates(found, draws, seen)
+        found, held_out = _split(job, found, draws, number, seen)
+        seen += len(block_texts)
+        training, validation = found.select(~held_out), found.select(held_out)
+        has_tokens = found.token_counts() > 0
+        totals["train_documents"] += int((~held_out & has_tokens).sum())
+        totals["validation_documents"] += int((held_out & has_tokens).sum())
+        totals["train_sentences"] += len(training.sentence_lengths)
+        parts.append(_write_part(job, number, block, training, validation))
+    lowest = sorted(candidates, key=lambda c: (c.draw, c.document))
+    work.write_mark(
+        mark,
+        work.PieceReport(
+            number=number,
+            parts=parts,
+            totals=dict(totals),
+            lowest=lowest[:_MOST_CANDIDATES],
+        ),
+    )
 
 
-@_reports_errors
-def plan_shards(job: Job, reports: Iterable[dict]) -> list[Shard]:
-    """Between the stages: says what belongs to which shard.
+def _candidates(found, draws, seen) -> list[work.Candidate]:
+    """Those documents of a block that come first in the order of the draws."""
+    counts = found.token_counts()
+    order = [i for i in np.argsort(draws, kind="stable") if counts[i]]
+    return [
+        work.Candidate(
+            draw=float(draws[i]), document=seen + int(i), tokens=int(counts[i])
+        )
+        for i in order[:_MOST_CANDIDATES]
+    ]
+
+
+def _split(job, found, draws, number, seen):
+    """The documents of a block, and which of them go to validation.
 
     Args:
         job: the preparation.
-        reports: what `make_parts` returned, in any order.
-
-    Returns:
-        The shards.
-
-    Raises:
-        ValueError: if the input has not got enough text.
+        found: the documents.
+        draws: float64, one for each.
+        number: of the piece.
+        seen: how many documents of the piece stand before the block.
     """
-    reports = sorted(reports, key=lambda report: report["number"])
-    _check_totals(job, [report["totals"] for report in reports])
-    parts = [part for report in reports for part in report["parts"]]
-    shards = [
-        Shard(
-            "train",
-            name,
-            tuple(
-                (part["name"], part["offsets"][index])
-                for part in parts
-                if part["offsets"][index] >= 0
-            ),
-        )
-        for index, name in enumerate(job.shard_names("train"))
-    ]
-    # Whole parts, in order, shared out evenly by their tokens.
-    names = job.shard_names("validation")
-    total = sum(part["validation_tokens"] for part in parts)
-    groups: dict[str, list] = {name: [] for name in names}
-    before = 0
-    for part in parts:
-        if part["validation_tokens"]:
-            name = names[before * len(names) // total]
-            groups[name].append((f"{part['name']}-validation.npz", 0))
-            before += part["validation_tokens"]
-    shards += [
-        Shard("validation", name, tuple(group))
-        for name, group in groups.items()
-    ]
-    return shards
+    if job.held_out is None:
+        return found, draws < job.validation_fraction
+    held_out = np.zeros(len(draws), bool)
+    for choice in job.held_out:
+        index = choice.document - seen
+        if choice.piece != number or not 0 <= index < len(draws):
+            continue
+        # An end is chosen once, and after all whole documents.
+        if choice.tokens is None:
+            held_out[index] = True
+        else:
+            found = found.cut(index, choice.tokens)
+            held_out = np.insert(held_out, index + 1, True)
+    return found, held_out
 
 
-def _check_totals(job: Job, totals: list[dict]) -> None:
-    if not any(total["tokens"] for total in totals):
-        raise ValueError(
-            "The input holds no text (only white space): give files with text."
-        )
-    documents_left = sum(total["train_documents"] for total in totals)
-    if job.pairs.next_sentence_probability < 1 and documents_left < 2:
-        raise ValueError(
-            "The input holds too few documents (fewer than two to train on), "
-            "but random next sentences come from another document: separate "
-            "documents by a blank line or use --documents=line, or set "
-            "--next_sentence_probability=1."
-        )
+def _write_part(job, number, block, training, validation) -> work.Part:
+    tokenizer = _tokenizer(job.vocab_file, job.lowercase)
+    made = examples.build(
+        training, job.pairs, tokenizer.cls_id, tokenizer.sep_id
+    )
+    keys = work.sort_keys(job.seed, number, block, len(made.lengths))
+    name = job.part_name(number, block)
+    offsets, size = work.write_part(
+        job, name, made, keys, len(tokenizer.vocabulary)
+    )
+    part = work.Part(
+        name=name,
+        size=size,
+        offsets=offsets,
+        validation_tokens=len(validation.token_ids),
+        validation_size=0,
+    )
+    if not len(validation.sentence_counts):
+        return part
+    size = work.write_documents(job, part.validation_name, validation)
+    return part.model_copy(update={"validation_size": size})
 
 
-def _build_validation(job: Job, shard: Shard):
+def _build_validation(job: Job, shard: plan.Shard):
     """Makes the examples of a validation shard and their keys."""
     tokenizer = _tokenizer(job.vocab_file, job.lowercase)
     held_out = work.read_documents(job, [name for name, _ in shard.parts])
@@ -270,37 +224,42 @@ def _build_validation(job: Job, shard: Shard):
     return made, work.sort_keys(job.seed, -1, index, len(made.lengths))
 
 
-@_reports_errors
-def make_shard(job: Job, shard: Shard) -> None:
-    """Stage 2: writes one shard of the data set.
+@storage.plain_errors()
+def make_shard(job: Job, shard: plan.Shard) -> None:
+    """Stage 2: writes one shard of the data set and its mark.
 
     Args:
         job: the preparation.
         shard: what to write.
+
+    Raises:
+        OSError: if a part cannot be read or the shard not be written.
     """
     mark = job.shard_mark(shard.name)
-    if tf.io.gfile.exists(mark):
+    path = os.path.join(job.result_folder, shard.name)
+    report = work.read_mark(mark, work.ShardReport)
+    if report and work.has_size(path, report.bytes):
         return
     if shard.split == "train":
         made, keys = work.read_parts(job, shard.parts)
     else:
         made, keys = _build_validation(job, shard)
     made = made.take(np.argsort(keys, kind="stable"))
-    path = os.path.join(job.result_folder, shard.name)
+    temporary = storage.temporary_name(path)
     records.write_shard(
-        path + ".tmp",
+        temporary,
         made.token_ids,
         made.lengths,
         made.segment_b_start,
         made.next_sentence_label,
     )
-    tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+    tf.io.gfile.rename(temporary, path, overwrite=True)
     work.write_mark(
         mark,
-        {
-            "count": len(made.lengths),
-            "bytes": tf.io.gfile.stat(path).length,
-            "random_next": int(made.next_sentence_label.sum()),
-            "tokens": int(made.lengths.sum()),
-        },
+        work.ShardReport(
+            count=len(made.lengths),
+            bytes=tf.io.gfile.stat(path).length,
+            random_next=int(made.next_sentence_label.sum()),
+            tokens=int(made.lengths.sum()),
+        ),
     )

@@ -4,6 +4,8 @@ Local files go through `tf_pof.files` and `tf_pof.untrusted`. Remote ones,
 among which there are neither links nor pipes, go through tf.io.gfile.
 """
 
+from collections.abc import Iterator
+import contextlib
 import errno
 import os
 import stat
@@ -24,6 +26,17 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns TensorFlow's file errors into OSError; a decorator too."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"A file operation failed: {error.message.rstrip('.')}."
+        ) from error
 
 
 def is_remote(path: str) -> bool:

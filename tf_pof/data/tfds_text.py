@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 import dataclasses
+import hashlib
 import os
 
+from tf_pof.data import storage
 from tf_pof.data.documents import PIECE_BYTES, Piece
 
 
 @dataclasses.dataclass(frozen=True)
 class ExampleRange:
-    """Examples start..end of a split; each is a document."""
+    """Examples start..end of a split; each is a document.
+
+    `stamp` identifies the prepared files by their times and sizes.
+    """
 
     name: str
     data_dir: str | None
@@ -17,6 +22,7 @@ class ExampleRange:
     feature: str
     start: int
     end: int
+    stamp: str = ""
 
     def read(self) -> Iterator[str]:
         """Yields the texts in the order of the prepared files."""
@@ -93,6 +99,18 @@ def _builder(name: str, data_dir: str | None):
     return builder
 
 
+def _stamp(folder: str) -> str:
+    """Changes when a file of a prepared data set does; "" for remote ones."""
+    if storage.is_remote(folder):
+        return ""
+    with os.scandir(folder) as entries:
+        found = sorted(
+            (entry.name, entry.stat().st_mtime_ns, entry.stat().st_size)
+            for entry in entries
+        )
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
 def plan(
     name: str,
     data_dir: str | None = None,
@@ -118,7 +136,8 @@ def plan(
     """
     import tensorflow_datasets as tfds
 
-    info = _builder(name, data_dir).info
+    builder = _builder(name, data_dir)
+    info = builder.info
     if split not in info.splits:
         raise ValueError(
             f'The TFDS data set {name} has no split "{split}": choose '
@@ -147,10 +166,11 @@ def plan(
             "choose another with --tfds_split."
         )
     count = min(examples, max(1, round(size / piece_bytes)))
+    stamp = _stamp(os.fspath(builder.data_dir))
     edges = [examples * i // count for i in range(count + 1)]
     return [
         Piece(
-            (ExampleRange(name, data_dir, split, feature, start, end),),
+            (ExampleRange(name, data_dir, split, feature, start, end, stamp),),
             max(1, size * (end - start) // examples),
         )
         for start, end in zip(edges, edges[1:])

@@ -5,20 +5,49 @@ they go to: for each shard a table [n, 4] uint64 (length, start of B, label,
 sort key) and the token ids of its examples, both as .npy. So a shard is
 collected by one short read from every part. The validation documents of a
 block go to an .npz file beside it.
+
+A mark says how large the files are that it stands for. One that cannot be
+read, or whose files are gone, is as good as none: the work is done again.
 """
 
 import dataclasses
 import hashlib
 import io
-import json
 import os
-import uuid
+from typing import Annotated, TypeVar
+import zipfile
 
 import numpy as np
+import pydantic
 import tensorflow as tf
 
+from tf_pof import files
+from tf_pof import untrusted
 from tf_pof.data import examples
 from tf_pof.data import records
+from tf_pof.data import storage
+from tf_pof.data import tokenized
+
+S = TypeVar("S", bound=untrusted.Schema)
+_Count = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+_PartName = Annotated[
+    str, pydantic.Field(pattern="^(part|again)-[0-9]{6,}-[0-9]{6,}$")
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """A document for validation that was chosen by name, not by its hash.
+
+    Attributes:
+        piece: its number.
+        document: its number in the piece.
+        tokens: how many of its last tokens are kept, about; None: all.
+    """
+
+    piece: int
+    document: int
+    tokens: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +56,6 @@ class Job:
 
     Attributes:
         work_folder: where parts and marks go; all workers must see it.
-        result_folder: where shards go.
         vocab_file: of the tokenizer.
         lowercase: of the tokenizer.
         separator: of documents in text files.
@@ -35,10 +63,11 @@ class Job:
         validation_fraction: share of the documents kept for validation.
         num_shards: of the train split.
         seed: of everything drawn.
+        held_out: the documents kept for validation, where the hash leaves
+            one of the splits without any.
     """
 
     work_folder: str
-    result_folder: str
     vocab_file: str
     lowercase: bool
     separator: str
@@ -46,12 +75,23 @@ class Job:
     validation_fraction: float
     num_shards: int
     seed: int
+    held_out: tuple[HeldOut, ...] | None = None
 
     def path(self, name: str) -> str:
         return os.path.join(self.work_folder, name)
 
+    @property
+    def result_folder(self) -> str:
+        """Where the shards go."""
+        return self.path("result")
+
+    def part_name(self, number: int, block: int) -> str:
+        kind = "part" if self.held_out is None else "again"
+        return f"{kind}-{number:06d}-{block:06d}"
+
     def piece_mark(self, number: int) -> str:
-        return self.path(f"piece-{number:06d}.json")
+        kind = "" if self.held_out is None else "-again"
+        return self.path(f"piece-{number:06d}{kind}.json")
 
     def shard_mark(self, name: str) -> str:
         return self.path(f"{name}.json")
@@ -64,26 +104,99 @@ class Job:
         return [records.shard_name(split, i, count) for i in range(count)]
 
 
-def write_atomically(path: str, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it to `path`."""
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with tf.io.gfile.GFile(temporary, "wb") as file:
-        file.write(content)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+class Part(untrusted.Schema):
+    """What a block of text has become.
+
+    Attributes:
+        name: of its part file.
+        size: bytes of it.
+        offsets: of each shard's examples in it, -1 if it has none.
+        validation_tokens: of its validation documents.
+        validation_size: bytes of the file that holds them, 0 without one.
+    """
+
+    name: _PartName
+    size: _Count
+    offsets: list[Annotated[int, pydantic.Field(ge=-1, lt=2**53)]]
+    validation_tokens: _Count
+    validation_size: _Count
+
+    @property
+    def validation_name(self) -> str:
+        return f"{self.name}-validation.npz"
 
 
-def read_mark(path: str) -> dict | None:
+class Candidate(untrusted.Schema):
+    """A document that may be kept for validation.
+
+    Attributes:
+        draw: number in [0, 1) that its text decides.
+        document: its number in the piece.
+        tokens: of it.
+    """
+
+    draw: Annotated[float, pydantic.Field(ge=0, le=1)]
+    document: _Count
+    tokens: _Count
+
+
+class PieceReport(untrusted.Schema):
+    """What a piece of the input has become.
+
+    Attributes:
+        number: of the piece.
+        parts: of its blocks.
+        totals: counts of documents, sentences, tokens and text bytes.
+        lowest: its documents with the lowest draws, lowest first.
+    """
+
+    number: _Count
+    parts: list[Part]
+    totals: dict[str, _Count]
+    lowest: list[Candidate]
+
+
+class ShardReport(untrusted.Schema):
+    """A shard that is written: its examples, bytes, tokens and labels."""
+
+    count: _Count
+    bytes: _Count
+    random_next: _Count
+    tokens: _Count
+
+
+def read_mark(path: str, schema: type[S]) -> S | None:
     """Reads what a finished stage has left, None if it has not finished."""
     try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            return json.loads(file.read())
-    except tf.errors.NotFoundError:
+        return storage.read_json(path, schema)
+    except (FileNotFoundError, ValueError):
         return None
 
 
-def write_mark(path: str, values: dict) -> None:
+def write_mark(path: str, report: untrusted.Schema) -> None:
     """Marks something as finished, with what it has to say."""
-    write_atomically(path, json.dumps(values).encode())
+    storage.write_bytes(path, files.json_bytes(report.model_dump()))
+
+
+def has_size(path: str, size: int) -> bool:
+    """Whether a file is there with `size` bytes."""
+    try:
+        return tf.io.gfile.stat(path).length == size
+    except tf.errors.NotFoundError:
+        return False
+
+
+def is_whole(job: Job, report: PieceReport) -> bool:
+    """Whether all files of a piece are there as its report says."""
+    return all(
+        len(part.offsets) == job.num_shards
+        and has_size(job.path(part.name), part.size)
+        and (
+            not part.validation_size
+            or has_size(job.path(part.validation_name), part.validation_size)
+        )
+        for part in report.parts
+    )
 
 
 def sort_keys(seed: int, piece: int, block: int, count: int) -> np.ndarray:
@@ -106,7 +219,7 @@ def write_part(
     made: examples.Examples,
     keys: np.ndarray,
     vocab_size: int,
-) -> list[int]:
+) -> tuple[list[int], int]:
     """Writes a part file.
 
     Args:
@@ -117,7 +230,8 @@ def write_part(
         vocab_size: ids below 65,536 take two bytes.
 
     Returns:
-        For each shard the byte offset of its examples, -1 if it has none.
+        For each shard the byte offset of its examples, -1 if it has none;
+        and the size of the file.
     """
     shards = (keys % np.uint64(job.num_shards)).astype(np.int64)
     order = np.argsort(shards, kind="stable")
@@ -144,8 +258,8 @@ def write_part(
             first, stop = token_ends[end - count], token_ends[end]
             np.save(content, columns[end - count : end])
             np.save(content, token_ids[first:stop])
-    write_atomically(job.path(name), content.getvalue())
-    return offsets
+    storage.write_bytes(job.path(name), content.getvalue())
+    return offsets, content.tell()
 
 
 def read_parts(
@@ -156,14 +270,20 @@ def read_parts(
     Args:
         job: the preparation.
         parts: (part file, offset of the shard in it).
+
+    Raises:
+        OSError: if a file is damaged.
     """
     columns = [np.empty((0, 4), np.uint64)]
     token_ids = [np.empty(0, np.int32)]
     for name, offset in parts:
-        with tf.io.gfile.GFile(job.path(name), "rb") as file:
-            file.seek(offset)
-            columns.append(np.load(file))
-            token_ids.append(np.load(file))
+        try:
+            with tf.io.gfile.GFile(job.path(name), "rb") as file:
+                file.seek(offset)
+                columns.append(np.load(file))
+                token_ids.append(np.load(file))
+        except (ValueError, EOFError, MemoryError) as error:
+            raise _damaged(job, name) from error
     table = np.concatenate(columns)
     lengths, b_start, label = table[:, :3].astype(np.int32).T
     return (
@@ -173,19 +293,36 @@ def read_parts(
 
 
 def write_documents(
-    job: Job, name: str, documents: examples.Documents
-) -> None:
-    """Writes the validation documents of a block."""
+    job: Job, name: str, documents: tokenized.Documents
+) -> int:
+    """Writes the validation documents of a block; returns the bytes."""
     content = io.BytesIO()
     np.savez(content, **dataclasses.asdict(documents))
-    write_atomically(job.path(name), content.getvalue())
+    storage.write_bytes(job.path(name), content.getvalue())
+    return content.tell()
 
 
-def read_documents(job: Job, names: list[str]) -> examples.Documents:
-    """Reads what `write_documents` has written, joined."""
+def read_documents(job: Job, names: list[str]) -> tokenized.Documents:
+    """Reads what `write_documents` has written, joined.
+
+    Raises:
+        OSError: if a file is damaged.
+    """
     blocks = []
     for name in names:
-        with tf.io.gfile.GFile(job.path(name), "rb") as file:
-            with np.load(file) as arrays:
-                blocks.append(examples.Documents(**arrays))
-    return examples.Documents.concatenate(blocks)
+        try:
+            with tf.io.gfile.GFile(job.path(name), "rb") as file:
+                with np.load(file) as arrays:
+                    blocks.append(tokenized.Documents(**arrays))
+        except (
+            ValueError, EOFError, MemoryError, TypeError, zipfile.BadZipFile
+        ) as error:  # fmt: skip
+            raise _damaged(job, name) from error
+    return tokenized.Documents.concatenate(blocks)
+
+
+def _damaged(job: Job, name: str) -> OSError:
+    return OSError(
+        f"The work file {job.path(name)} is damaged: remove the folder and "
+        "give the same command again."
+    )
