@@ -28,10 +28,11 @@ from tf_pof.data import storage
 
 _MARK = "fingerprint.json"
 _NOTE = "publishing.json"
-_SHARD = r"(train|validation)-\d+-of-\d+\.tfrecord\.gz"
+_SHARD = r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord\.gz"
 _WORK_NAMES = (
     r"(error|fingerprint|publishing)\.json|workers\.log"
-    r"|(part|again)-\d+-\d+(-validation\.npz)?|piece-\d+(-again)?\.json"
+    r"|(part|again)-\d{6,}-\d{6,}(-validation\.npz)?"
+    r"|piece-\d{6,}(-again)?\.json"
     rf"|{_SHARD}\.json"
 )
 _RESULT_NAMES = rf"{_SHARD}|meta\.json|vocab\.txt"
@@ -104,7 +105,7 @@ def find(output: str) -> str:
     number = 0
     while True:
         folder = f"{output}.partial" + (f".{number}" if number else "")
-        if _mark(folder) or not _exists(folder):
+        if _mark(folder) or not _exists(folder) or _is_unused(folder):
             return folder
         number += 1
 
@@ -132,6 +133,7 @@ def open_work_folder(output: str, fingerprint: str) -> str:
             tf.io.gfile.makedirs(folder)
             storage.write_bytes(os.path.join(folder, _MARK), contents)
         else:
+            _remove_if_empty(folder)
             files.write_set(folder, {_MARK: contents})
     tf.io.gfile.makedirs(os.path.join(folder, "result"))
     _remove(folder, ["error.json"])
@@ -177,6 +179,9 @@ def publish(folder: str, output: str) -> None:
     folders have no rename, gets its meta.json last.
     """
     result = os.path.join(folder, "result")
+    # What a kill has left of writing.
+    found = set(_list(result)) - set(_data_set(result))
+    _remove(result, filter(_ours(_RESULT_NAMES).fullmatch, found))
     if storage.is_remote(output):
         _publish_remote(folder, result, output)
     else:
@@ -230,6 +235,16 @@ def _exists(path) -> bool:
     if storage.is_remote(path):
         return tf.io.gfile.exists(path)
     return os.path.lexists(path)
+
+
+def _is_unused(folder) -> bool:
+    """Whether there is nothing in it but a mark that a kill cut short."""
+    if not storage.is_remote(folder) and os.path.islink(folder):
+        return False
+    names = _ours(re.escape(_MARK))
+    return tf.io.gfile.isdir(folder) and all(
+        name != _MARK and names.fullmatch(name) for name in _list(folder)
+    )
 
 
 def _list(folder) -> list[str]:

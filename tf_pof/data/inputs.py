@@ -16,13 +16,10 @@ import tensorflow as tf
 
 from tf_pof.data import masking
 from tf_pof.data import records
+from tf_pof.data import storage
 
 WINDOW = 16384
-_FEATURES = {
-    "token_ids": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
-    "segment_b_start": tf.io.FixedLenFeature([], tf.int64),
-    "next_sentence_label": tf.io.FixedLenFeature([], tf.int64),
-}
+_SPECIAL = ("[CLS]", "[SEP]", "[MASK]", "[PAD]")
 
 
 def default_max_predictions(sequence_length: int, mask_rate: float) -> int:
@@ -94,7 +91,11 @@ class _Reader:
                 )
             )
 
-        return windows.flat_map(window_records)
+        # A shard of fewer records than said would be asked for ever.
+        count = tf.gather(tf.constant(self.counts), shard) - skip
+        return windows.flat_map(window_records).apply(
+            tf.data.experimental.assert_cardinality(count)
+        )
 
 
 def _shorten(token_ids, lengths, b_start, sequence_length):
@@ -201,18 +202,20 @@ def pretraining_dataset(
         )
     if max_predictions is None:
         max_predictions = default_max_predictions(length, mask_rate)
-    vocabulary = _read_vocabulary(folder)
+    vocabulary = _read_vocabulary(folder, meta.vocab_size)
     continuation = None
     if meta.whole_word_masking:
         continuation = np.array([t.startswith("##") for t in vocabulary])
-    cls_id, sep_id, mask_id, pad_id = (
-        vocabulary.index(t) for t in ("[CLS]", "[SEP]", "[MASK]", "[PAD]")
-    )
+    cls_id, sep_id, mask_id, pad_id = map(vocabulary.index, _SPECIAL)
     fixed_masks = split == "validation"
     mask_seed = meta.seed if fixed_masks else seed
 
     def to_batch(serialized, index, epoch):
-        parsed = tf.io.parse_example(serialized, _FEATURES)
+        parsed = tf.io.parse_example(serialized, records.FEATURES)
+        # An id out of range reads another's weights on some devices.
+        tf.debugging.Assert(
+            records.well_formed(parsed, meta), ["An example is out of range."]
+        )
         ragged = tf.cast(parsed["token_ids"], tf.int32)
         lengths = tf.cast(ragged.row_lengths(), tf.int32)
         b_start = tf.cast(parsed["segment_b_start"], tf.int32)
@@ -279,7 +282,15 @@ def pretraining_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _read_vocabulary(folder: str) -> list[str]:
-    with tf.io.gfile.GFile(os.path.join(folder, "vocab.txt"), "rb") as file:
-        lines = file.read().decode("utf-8").split("\n")
-    return [line.strip() for line in lines]
+def _read_vocabulary(folder: str, size: int) -> list[str]:
+    path = os.path.join(folder, "vocab.txt")
+    text = storage.read_bytes(path).decode("utf-8", "replace")
+    vocabulary = [line.strip() for line in text.split("\n")]
+    missing = [token for token in _SPECIAL if token not in vocabulary]
+    if missing or len(vocabulary) < size:
+        raise ValueError(
+            f"{path} is not the vocabulary of {size} tokens that meta.json "
+            f"speaks of{', without ' if missing else ''}{', '.join(missing)}: "
+            "run prepare_data again."
+        )
+    return vocabulary

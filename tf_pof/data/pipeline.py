@@ -51,8 +51,7 @@ def _stamps(pieces: Sequence[documents.Piece]) -> dict[str, list[int]]:
         for source in piece.sources:
             path = getattr(source, "path", None)
             if path is not None and path not in stamps:
-                status = tf.io.gfile.stat(path)
-                stamps[path] = [status.mtime_nsec, status.length]
+                stamps[path] = storage.stamp(path)
     return stamps
 
 

@@ -30,6 +30,20 @@ from tf_pof.data import storage
 VERSION = 1
 SPLITS = ("train", "validation")
 _COMPRESSION = "GZIP"
+FEATURES = {
+    "token_ids": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
+    "segment_b_start": tf.io.FixedLenFeature([], tf.int64),
+    "next_sentence_label": tf.io.FixedLenFeature([], tf.int64),
+}
+# What reading a broken or foreign shard may raise.
+_READING_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    tf.errors.ResourceExhaustedError,
+)
 
 # Types of meta.json, which others may have written. A shard's name is no path.
 _Count = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
@@ -182,14 +196,21 @@ def require_split(folder: str, meta: PretrainingMeta, split: str) -> None:
 
 
 def read_vocab_sha256(folder: str) -> str:
-    """Returns the hex digest of the folder's vocab.txt."""
+    """Returns the hex digest of the folder's vocab.txt.
+
+    Raises:
+        ValueError: if it is missing or no file that can be read.
+    """
     path = os.path.join(folder, "vocab.txt")
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
-    except tf.errors.NotFoundError:
+        return hashlib.sha256(storage.read_bytes(path)).hexdigest()
+    except FileNotFoundError:
         raise ValueError(
             f"{path} is missing: make the data set again with prepare_data."
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror or error})."
         ) from None
 
 
@@ -252,16 +273,50 @@ def verify(folder: str, deep: bool = False) -> PretrainingMeta:
                     "run prepare_data again."
                 )
             if deep:
-                _check_records(path, count)
+                _check_records(path, count, meta)
     return meta
 
 
-def _check_records(path: str, count: int) -> None:
+def well_formed(parsed: dict, meta: PretrainingMeta) -> tf.Tensor:
+    """Whether examples are such as a preparation writes.
+
+    Args:
+        parsed: what `tf.io.parse_example` makes of them with `FEATURES`.
+        meta: of their data set.
+
+    Returns:
+        A bool scalar.
+    """
+    ids = parsed["token_ids"]
+    lengths = tf.cast(ids.row_lengths(), tf.int64)
+    b_start, label = parsed["segment_b_start"], parsed["next_sentence_label"]
+    limits = (
+        (ids.flat_values, 0, meta.vocab_size - 1),
+        (lengths, 3, meta.sequence_length),
+        (b_start, 3, lengths),
+        (label, 0, 1),
+    )
+    return tf.reduce_all(
+        [
+            tf.reduce_all((values >= least) & (values <= most))
+            for values, least, most in limits
+        ]
+    )
+
+
+def _check_records(path: str, count: int, meta: PretrainingMeta) -> None:
     found = 0
     try:
-        for _ in tf.data.TFRecordDataset(path, _COMPRESSION).batch(1024):
-            found += int(_.shape[0])
-    except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
+        for batch in tf.data.TFRecordDataset(path, _COMPRESSION).batch(1024):
+            parsed = tf.io.parse_example(batch, FEATURES)
+            if not well_formed(parsed, meta):
+                raise ValueError(
+                    f"The shard {path} has an example that is none of this "
+                    "data set (its ids, length or label are out of range): "
+                    "copy the data set again or run prepare_data again."
+                )
+            found += int(batch.shape[0])
+    except _READING_ERRORS:
         found = -1
     if found != count:
         raise ValueError(
@@ -273,7 +328,7 @@ def _check_records(path: str, count: int) -> None:
 
 @contextlib.contextmanager
 def readable_errors(folder: str):
-    """Turns TensorFlow's data-loss error into one that names the file.
+    """Turns TensorFlow's errors on broken data into one that names the file.
 
     Use it around the loop that reads `inputs.pretraining_dataset`:
 
@@ -281,12 +336,17 @@ def readable_errors(folder: str):
             for x, y in dataset: ...
 
     Raises:
-        ValueError: naming the corrupt shard.
+        ValueError: naming the corrupt shard. Errors of other origin, which
+            a training step may have, are raised as they are.
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+    except _READING_ERRORS as error:
         verify(folder, deep=True)
+        if not isinstance(
+            error, (tf.errors.DataLossError, tf.errors.NotFoundError)
+        ):
+            raise
         raise ValueError(
             f"A record of {folder} cannot be read ({error.message}): copy "
             "the data set again or run prepare_data again."

@@ -51,6 +51,16 @@ def normalize(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))
 
 
+def stamp(path: str) -> list[int]:
+    """The time of a file in nanoseconds and its size in bytes."""
+    if is_remote(path):
+        status = tf.io.gfile.stat(path)
+        return [status.mtime_nsec, status.length]
+    # TensorFlow has whole seconds of local files.
+    status = os.stat(path)
+    return [status.st_mtime_ns, status.st_size]
+
+
 def temporary_name(path: str) -> str:
     """A name beside `path` that nobody can foresee or put a link at."""
     return f"{path}.{uuid.uuid4().hex}.tmp"
