@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import lzma
+import os
+import socket
 
 from hypothesis import example, given, settings, strategies as st
 import pytest
@@ -141,3 +143,85 @@ def test_refuses_what_is_not_there_or_empty(tmp_path):
     empty = _write(tmp_path / "e.txt", b"")
     with pytest.raises(ValueError, match="input is empty"):
         documents.plan_files([empty])
+
+
+def test_what_exists_is_no_glob(tmp_path):
+    (tmp_path / "bert[v1]").mkdir()
+    (tmp_path / "bertv").mkdir()
+    names = ["bert[v1]/a.txt", "bert[v1]/b *.txt", "bertv/a.txt", "b?.txt"]
+    a, star, other, mark = (_write(tmp_path / n, b"x") for n in names)
+    assert documents.find_files([a]) == [a]
+    assert documents.find_files([star, other]) == [star, other]
+    assert documents.find_files([mark]) == [mark]
+    # Folders that exist are taken by their name, the rest is a glob.
+    pattern = str(tmp_path / "bert[v1]" / "*.txt")
+    assert documents.find_files([pattern]) == [a, star]
+    pattern = str(tmp_path / "bert[v]" / "[ac].txt")
+    assert documents.find_files([pattern]) == [other]
+
+
+def test_home_is_expanded_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "h[1]"))
+    (tmp_path / "h[1]").mkdir()
+    path = _write(tmp_path / "h[1]" / "a.txt", b"x")
+    assert documents.find_files(["~/a.txt"]) == [path]
+    assert documents.find_files(["~/*.txt"]) == [path]
+
+
+def _make(path, kind):
+    if kind == "loop":
+        path.symlink_to(path)
+    elif kind == "link":
+        path.symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "binary":
+        path.write_bytes(b"\x7fELF\x02\x00\x00text")
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("loop", "is a symbolic link that leads back to itself"),
+        ("link", "is a symbolic link to nowhere, which does not exist"),
+        ("pipe", "is a pipe: name a file"),
+        ("folder", "is a folder: give files or a glob"),
+        ("socket", "is a socket: name a file"),
+        ("binary", "is no UTF-8 text .*NUL at byte 5"),
+        ("nothing", "No input file matches"),
+    ],
+)
+def test_an_input_that_is_no_text_file_is_one_sentence(
+    tmp_path, monkeypatch, kind, message
+):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    path = tmp_path / "in.txt"
+    _make(tmp_path / "in.txt" if kind != "socket" else type(path)(path.name),
+          kind)  # fmt: skip
+    for pattern in [str(path), str(tmp_path / "*.txt")]:
+        with pytest.raises(ValueError, match=message) as error:
+            documents.find_files([pattern])
+        assert "\n" not in str(error.value)
+
+
+def test_an_input_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
+    path = _write(tmp_path / "a.txt", b"x")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    # Root may read everything.
+    monkeypatch.setattr(documents.storage.os, "open", refuse)
+    with pytest.raises(ValueError, match="cannot be read .Permission denied"):
+        documents.find_files([path])
+
+
+def test_a_file_system_that_is_not_there_is_one_sentence():
+    with pytest.raises((OSError, ValueError)) as error:
+        documents.find_files(["nosuch://bucket/a.txt"])
+    assert "\n" not in str(error.value)

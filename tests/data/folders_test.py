@@ -1,5 +1,6 @@
 """What is not ours is kept, whatever happens; what is ours is whole."""
 
+import functools
 import os
 import pathlib
 
@@ -146,9 +147,12 @@ def _kill_at(patch, number):
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_killed_while_files_are_renamed_nothing_is_lost(
-    place, prepare, short_text, remote
+    place, prepare, short_text, remote, monkeypatch
 ):
     """At every rename and removal of replacing a data set by another."""
+    monkeypatch.setattr(
+        pipeline, "WordPiece", functools.cache(pipeline.WordPiece)
+    )
     output = f"ram://killed/{place.parent.name}" if remote else str(place / "s")
     prepare(short_text, output, num_shards=2)
     notes = os.path.join(output, "notes.txt")

@@ -249,6 +249,63 @@ def test_a_single_document_is_enough_without_random_segments(
     assert meta.statistics["random_next"] == 0
 
 
+def _sentences(count, words=12):
+    """Sentences of so many words, each with words of its own."""
+    return " ".join(
+        "A" + " ".join(f"w{i}x{j}" for j in range(words)) + "."
+        for i in range(count)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _sentences(300),  # one document
+        "\n\n".join([_sentences(150), "B" + _sentences(150)]),
+        "\n\n".join([_sentences(400), "Few words.", "Or even less of them."]),
+        "\n\n".join(f"Number {i} says {_sentences(1)}" for i in range(12)),
+        "word and word " * 2000,  # no end of a sentence
+    ],
+)
+def test_few_or_long_documents_give_both_splits_and_both_labels(
+    tmp_path, prepare, text
+):
+    path = tmp_path / "in.txt"
+    path.write_text(text)
+    output = str(tmp_path / "out")
+    # .2 of the documents or tokens.
+    meta = prepare(str(path), output, num_shards=2, seed=1)
+    records.verify(output, deep=True)
+    assert meta.num_train > 3 and meta.num_validation > 0
+    tokens = {
+        split: sum(len(ids) for ids, _, _ in _examples(output, split))
+        for split in records.SPLITS
+    }
+    share = tokens["validation"] / sum(tokens.values())
+    assert 0.05 < share < 0.45
+    assert {label for _, _, label in _examples(output, "train")} == {0, 1}
+
+
+def test_a_split_chosen_anew_does_not_depend_on_pieces_or_restarts(
+    tmp_path, prepare, monkeypatch
+):
+    path = tmp_path / "in.txt"
+    path.write_text(_sentences(100))
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    arguments = {"num_shards": 2, "piece_bytes": 1000}
+    meta = prepare(str(path), whole, **arguments)
+    assert meta.statistics["cut_documents"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.records, "write_shard", _no_space)
+        with pytest.raises(OSError, match="No space"):
+            prepare(str(path), again, **arguments)
+    assert any("-again" in name for name in os.listdir(f"{again}.partial"))
+    prepare(str(path), again, **arguments)
+    _assert_same_folders(whole, again)
+    prepare(str(path), again, num_workers=2, overwrite=True, **arguments)
+    _assert_same_folders(whole, again)
+
+
 def test_refuses_to_replace_unless_told(tmp_path, prepare, text_file):
     output = tmp_path / "out"
     prepare(text_file, output)

@@ -30,6 +30,11 @@ def _reports(pieces, held_out=()):
                     "tokens": sum(tokens for _, tokens in documents),
                     "train_documents": len(chosen) - sum(chosen),
                     "validation_documents": sum(chosen),
+                    "validation_tokens": sum(
+                        tokens
+                        for (_, tokens), is_chosen in zip(documents, chosen)
+                        if is_chosen
+                    ),
                 },
                 lowest=[
                     work.Candidate(draw=draw, document=i, tokens=tokens)
@@ -77,6 +82,17 @@ def test_training_keeps_two_documents():
     assert _settled(0.05, pieces, [(0, 0), (0, 1)]) == [(0, 0, 10)]
     # A document of a token has no end to give.
     assert _settled(0.5, [[(0.1, 1), (0.2, 9)]]) == [(0, 1, 5)]
+
+
+def test_few_documents_are_split_by_their_sizes():
+    # The hash has chosen the long one of three, or the shortest.
+    pieces = [[(0.01, 1000), (0.2, 50), (0.3, 50)]]
+    assert _settled(0.05, pieces, [(0, 0)]) == [(0, 0, 55)]
+    pieces = [[(0.01, 3), (0.2, 700), (0.3, 300)]]
+    assert _settled(0.05, pieces, [(0, 0)]) == [(0, 0, None), (0, 1, 48)]
+    # Many are not looked into.
+    pieces = [[(0.01, 3), *[(0.5, 100)] * 16]]
+    assert _settled(0.05, pieces, [(0, 0)]) is None
 
 
 def test_says_that_there_is_too_little_text():

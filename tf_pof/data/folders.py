@@ -140,6 +140,11 @@ def open_work_folder(output: str, fingerprint: str) -> str:
     return folder
 
 
+def has_progress(folder: str) -> bool:
+    """Whether some piece of the input is finished in a work folder."""
+    return any(name.startswith("piece-") for name in _list(folder))
+
+
 def clear(folder: str) -> None:
     """Removes a work folder, but for what is not ours in it."""
     result = os.path.join(folder, "result")

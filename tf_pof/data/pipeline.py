@@ -148,11 +148,11 @@ def prepare(
             "vocab_sha256": tokenizer.sha256,
             "whole_word_masking": whole_word_masking,
         }
-        folder = folders.open_work_folder(
-            output, _fingerprint(values, pieces, stamps)
-        )
-        job = dataclasses.replace(job, work_folder=folder)
-        with _kept_for_a_restart(job, len(pieces)):
+        with _kept_for_a_restart(output):
+            folder = folders.open_work_folder(
+                output, _fingerprint(values, pieces, stamps)
+            )
+            job = dataclasses.replace(job, work_folder=folder)
             if options_of_beam:
                 execute = functools.partial(
                     beam_runner.execute, options_of_beam, job.path("error.json")
@@ -166,10 +166,9 @@ def prepare(
             meta = _collect(
                 job, pieces, tokenizer, whole_word_masking, arguments or {}
             )
-            tf.io.gfile.copy(
-                vocab_file,
+            storage.write_bytes(
                 os.path.join(job.result_folder, "vocab.txt"),
-                overwrite=True,
+                _vocabulary(vocab_file, tokenizer),
             )
             records.write_meta(job.result_folder, meta)
         folders.publish(folder, output)
@@ -177,19 +176,19 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _kept_for_a_restart(job: work.Job, num_pieces: int) -> Iterator[None]:
+def _kept_for_a_restart(output: str) -> Iterator[None]:
     """Removes the work folder where a restart has no use for it."""
     try:
         yield
     except ValueError:
-        folders.clear(job.work_folder)
+        folders.clear(folders.find(output))
         raise
     except BaseException:
-        marks = map(job.piece_mark, range(num_pieces))
         # A disk may fail so that not even this can be told.
         with contextlib.suppress(OSError, tf.errors.OpError):
-            if not any(map(tf.io.gfile.exists, marks)):
-                folders.clear(job.work_folder)
+            folder = folders.find(output)
+            if not folders.has_progress(folder):
+                folders.clear(folder)
         raise
 
 
@@ -213,6 +212,16 @@ def _num_workers(number: int | None, pieces) -> int:
         size = sum(piece.size * _expansion(piece) for piece in pieces)
         number = max(1, min(_num_cores(), size // _WORKER_BYTES))
     return min(number, len(pieces))
+
+
+def _vocabulary(path, tokenizer) -> bytes:
+    contents = storage.read_bytes(path)
+    if hashlib.sha256(contents).hexdigest() != tokenizer.sha256:
+        raise ValueError(
+            f"The vocabulary {path} changed while it was used: give the same "
+            "command again."
+        )
+    return contents
 
 
 def _check_unchanged(pieces, stamps) -> None:

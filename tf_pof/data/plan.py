@@ -26,12 +26,13 @@ class Shard:
 
 
 def settle_split(job: Job, reports: Sequence[work.PieceReport]) -> Job:
-    """After stage 1: makes sure that both splits get some text.
+    """After stage 1: makes sure that both splits get their share of the text.
 
     Where the hash has left validation without a document, or training with
     fewer than two, documents are taken in the order of their hash until the
     fraction of the tokens is met. One that is far too large, or that training
-    cannot spare, gives its end only.
+    cannot spare, gives its end only. The same is done with few documents of
+    which the hash has chosen the long ones, or the very short ones.
 
     Args:
         job: the preparation.
@@ -50,9 +51,7 @@ def settle_split(job: Job, reports: Sequence[work.PieceReport]) -> Job:
         )
     count = totals["train_documents"] + totals["validation_documents"]
     least = min(2, count)
-    if not job.validation_fraction or (
-        totals["validation_documents"] and totals["train_documents"] >= least
-    ):
+    if not job.validation_fraction or _is_fair(job, totals):
         return job
     wanted = job.validation_fraction * totals["tokens"]
     chosen = []
@@ -77,6 +76,20 @@ def settle_split(job: Job, reports: Sequence[work.PieceReport]) -> Job:
             "give more text or --validation_fraction=0."
         )
     return dataclasses.replace(job, held_out=tuple(chosen))
+
+
+def _is_fair(job: Job, totals: dict[str, int]) -> bool:
+    """Whether the hash has given enough to both splits."""
+    training, validation = (
+        totals["train_documents"], totals["validation_documents"]
+    )  # fmt: skip
+    if not validation or training < min(2, training + validation):
+        return False
+    if training + validation > work.MOST_CANDIDATES:
+        return True
+    share = totals["validation_tokens"] / totals["tokens"]
+    fraction = job.validation_fraction
+    return share >= fraction / 4 and 1 - share >= (1 - fraction) / 2
 
 
 def sum_totals(reports: Iterable[work.PieceReport]) -> dict[str, int]:

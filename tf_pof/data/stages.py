@@ -11,8 +11,8 @@ the worker. What a stage has finished is marked by a JSON file, so that a
 restart skips it.
 
 A document goes to validation if the hash of its text says so. Where that
-leaves validation without any, or training with fewer than two,
-`plan.settle_split` chooses instead and stage 1 is done once more.
+splits the text badly, since its documents are few, `plan.settle_split` chooses
+instead and stage 1 is done once more.
 """
 
 import collections
@@ -36,8 +36,6 @@ from tf_pof.data.tokenizer import WordPiece
 from tf_pof.data.work import Job
 
 BLOCK_CHARACTERS = 4 << 20
-# More than `plan.settle_split` needs of a piece where it has something to do.
-_MOST_CANDIDATES = 16
 
 
 @functools.lru_cache(maxsize=2)
@@ -138,7 +136,9 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> None:
         has_tokens = found.token_counts() > 0
         totals["train_documents"] += int((~held_out & has_tokens).sum())
         totals["validation_documents"] += int((held_out & has_tokens).sum())
-        totals["train_sentences"] += len(training.sentence_lengths)
+        totals["validation_tokens"] += len(validation.token_ids)
+        bounds, _ = training.boundaries(job.pairs.max_sequence_length - 3)
+        totals["train_sentences"] += sum(len(b) - 1 for b in bounds)
         parts.append(_write_part(job, number, block, training, validation))
     lowest = sorted(candidates, key=lambda c: (c.draw, c.document))
     work.write_mark(
@@ -147,7 +147,7 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> None:
             number=number,
             parts=parts,
             totals=dict(totals),
-            lowest=lowest[:_MOST_CANDIDATES],
+            lowest=lowest[:work.MOST_CANDIDATES],
         ),
     )
 
@@ -160,7 +160,7 @@ def _candidates(found, draws, seen) -> list[work.Candidate]:
         work.Candidate(
             draw=float(draws[i]), document=seen + int(i), tokens=int(counts[i])
         )
-        for i in order[:_MOST_CANDIDATES]
+        for i in order[:work.MOST_CANDIDATES]
     ]
 
 

@@ -28,6 +28,9 @@ from tf_pof.data import records
 from tf_pof.data import storage
 from tf_pof.data import tokenized
 
+# As many documents are few: their sizes decide which ones validation gets.
+MOST_CANDIDATES = 16
+
 S = TypeVar("S", bound=untrusted.Schema)
 _Count = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 _PartName = Annotated[
@@ -63,8 +66,8 @@ class Job:
         validation_fraction: share of the documents kept for validation.
         num_shards: of the train split.
         seed: of everything drawn.
-        held_out: the documents kept for validation, where the hash leaves
-            one of the splits without any.
+        held_out: the documents kept for validation, where the hash would
+            split the text badly.
     """
 
     work_folder: str
@@ -147,7 +150,7 @@ class PieceReport(untrusted.Schema):
         number: of the piece.
         parts: of its blocks.
         totals: counts of documents, sentences, tokens and text bytes.
-        lowest: its documents with the lowest draws, lowest first.
+        lowest: its MOST_CANDIDATES documents with the lowest draws.
     """
 
     number: _Count
@@ -169,7 +172,7 @@ def read_mark(path: str, schema: type[S]) -> S | None:
     """Reads what a finished stage has left, None if it has not finished."""
     try:
         return storage.read_json(path, schema)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
