@@ -135,16 +135,6 @@ _OVERWRITE = flags.DEFINE_bool(
     "Replaces a data set that is at --output already; other files stay there.",
 )
 
-for _share in (
-    _SHORT_SEQUENCE_PROBABILITY,
-    _NEXT_SENTENCE_PROBABILITY,
-    _VALIDATION_FRACTION,
-):
-    # The bounds of a flag let NaN pass.
-    flags.register_validator(
-        _share, lambda value: value == value, "It must be a number."
-    )
-
 
 def _pieces():
     """Plans the input that the flags name."""
@@ -248,10 +238,7 @@ def _beam_args() -> list[str]:
     if _BEAM_ARGS.value:
         from tf_pof.data import beam_runner
 
-        try:
-            beam_runner.parse_options(found)
-        except ValueError as error:
-            raise app.UsageError(str(error)) from None
+        common.usage(beam_runner.parse_options, found)
     return found
 
 
