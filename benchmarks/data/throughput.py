@@ -26,6 +26,7 @@ from tf_pof.data import pipeline
 from tf_pof.data import records
 from tf_pof.data import sample
 from tf_pof.data import sentences
+from tf_pof.data import tokenized
 from tf_pof.data.tokenizer import WordPiece
 
 BATCH = 64
@@ -82,7 +83,7 @@ def time_stages(table, path, folder):
     ragged = table.time(
         "tokenize", size, "MB", lambda: tokenizer.tokenize_strings(flat)
     )
-    tokenized = examples.Documents(
+    found = tokenized.Documents(
         ragged.flat_values.numpy(),
         ragged.row_lengths().numpy(),
         np.array([len(document) for document in split]),
@@ -91,7 +92,7 @@ def time_stages(table, path, folder):
     made = table.time(
         "pair segments", size, "MB",
         lambda: examples.build(
-            tokenized, examples.PairOptions(), tokenizer.cls_id,
+            found, examples.PairOptions(), tokenizer.cls_id,
             tokenizer.sep_id,
         ),
     )  # fmt: skip

@@ -192,7 +192,7 @@ def _report(console, meta, seconds):
 
 
 def _remarks(meta, random_share: float) -> list[str]:
-    """What a user may not expect of the data, a sentence each."""
+    """Says what a user may not expect of the data, a sentence each."""
     statistics, remarks = meta.statistics, []
     if not meta.num_validation:
         remarks.append(
@@ -243,7 +243,7 @@ def _beam_args() -> list[str]:
 
 
 def _check_flags():
-    """What can be told before anything is read or imported for long.
+    """Refuses what can be told before anything is read.
 
     Raises:
         app.UsageError: naming the flag.

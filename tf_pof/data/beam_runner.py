@@ -24,7 +24,7 @@ _EXAMPLE = "--beam_args='--runner=FlinkRunner --flink_master=host:8081'"
 
 
 class _Error(untrusted.Schema):
-    """What a worker leaves of an error: Beam passes on a traceback's text."""
+    """An error of a worker; Beam itself passes on a traceback's text."""
 
     kind: Literal["input", "system"]
     message: str

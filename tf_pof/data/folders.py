@@ -184,7 +184,7 @@ def publish(folder: str, output: str) -> None:
     folders have no rename, gets its meta.json last.
     """
     result = os.path.join(folder, "result")
-    # What a kill has left of writing.
+    # A kill may have left files that were being written.
     found = set(_list(result)) - set(_data_set(result))
     _remove(result, filter(_ours(_RESULT_NAMES).fullmatch, found))
     if storage.is_remote(output):

@@ -37,7 +37,7 @@ from tf_pof.data import work
 from tf_pof.data.examples import PairOptions
 from tf_pof.data.tokenizer import WordPiece
 
-# Of the files in a work folder: an older one's are not used.
+# It counts the forms of work files: those of an older form are not used.
 _WORK_VERSION = 2
 _SHARD_BYTES = 32 << 20
 _WORKER_BYTES = 32 << 20

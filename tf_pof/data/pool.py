@@ -93,7 +93,7 @@ def _execute(executor, function, elements) -> None:
 
 
 def _begin() -> None:
-    """What each worker does first."""
+    """Makes a worker one that ends with its starter and prints nothing."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the work is all on the CPU
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":

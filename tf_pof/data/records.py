@@ -35,7 +35,7 @@ FEATURES = {
     "segment_b_start": tf.io.FixedLenFeature([], tf.int64),
     "next_sentence_label": tf.io.FixedLenFeature([], tf.int64),
 }
-# What reading a broken or foreign shard may raise.
+# Reading a broken or foreign shard may raise these.
 _READING_ERRORS = (
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
@@ -45,7 +45,7 @@ _READING_ERRORS = (
     tf.errors.ResourceExhaustedError,
 )
 
-# Types of meta.json, which others may have written. A shard's name is no path.
+# Others may have written meta.json: it has strict types, and no paths.
 _Count = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 _Seed = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
 _Digest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
@@ -161,7 +161,7 @@ def read_meta(folder: str) -> PretrainingMeta:
 
 
 def _contradiction(meta: PretrainingMeta) -> str | None:
-    """What two fields say against each other, to follow the file's name."""
+    """Names a contradiction between fields; it follows the file's name."""
     for split in SPLITS:
         columns = [
             getattr(meta, f"{split}_{name}")

@@ -108,7 +108,7 @@ class Job:
 
 
 class Part(untrusted.Schema):
-    """What a block of text has become.
+    """The files that a block of text has become.
 
     Attributes:
         name: of its part file.
@@ -144,7 +144,7 @@ class Candidate(untrusted.Schema):
 
 
 class PieceReport(untrusted.Schema):
-    """What a piece of the input has become.
+    """The outcome of stage 1 for a piece of the input.
 
     Attributes:
         number: of the piece.
