@@ -64,8 +64,24 @@ def test_files_too_large_or_of_another_kind_are_refused(tmp_path):
     # Endless, and does not say its size.
     with pytest.raises(ValueError, match="no regular file"):
         untrusted.read_json("/dev/zero")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="is a folder, not a file"):
         untrusted.read_json(tmp_path)
     os.remove(path)
     with pytest.raises(FileNotFoundError):
         untrusted.read_json(path)
+    os.mkfifo(path)
+    for read in (untrusted.read_bytes, untrusted.first_bytes):
+        with pytest.raises(ValueError, match="no regular file"):
+            read(path)
+
+
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path):
+    path = tmp_path / "x"
+    start = "version https://git-lfs.github.com/spec/v1"
+    path.write_text(f"{start}\noid sha256:{'0' * 64}\nsize 12345\n")
+    for read in (untrusted.read_bytes, untrusted.first_bytes):
+        with pytest.raises(ValueError, match='x is a pointer.*"git lfs pull"'):
+            read(path)
+    path.write_text(start[:30] + "x")
+    assert untrusted.first_bytes(path, 7) == b"version"
+    assert untrusted.first_bytes(path) == untrusted.read_bytes(path)

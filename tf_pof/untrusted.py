@@ -65,10 +65,12 @@ def first_bytes(path: str | os.PathLike, count: int = 64) -> bytes:
 def _opened(path):
     # A pipe without a writer would block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    file = open(descriptor, "rb")
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return file
-    file.close()
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder, not a file.")
     raise ValueError(f"{path} is no regular file.")
 
 

@@ -87,7 +87,7 @@ def download(requirement: str, folder: str, pattern: str) -> str:
         *("--only-binary", ":all:", "--dest", folder, requirement),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = glob.glob(os.path.join(folder, pattern))
+    found = glob.glob(os.path.join(glob.escape(folder), pattern))
     if done.returncode or not found:
         lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
         raise OSError(

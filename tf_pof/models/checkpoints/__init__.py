@@ -31,6 +31,10 @@ def kind_of(path: str) -> str | None:
 
     Args:
         path: a folder, or a Google checkpoint prefix.
+
+    Raises:
+        ValueError: if a folder holds several Google checkpoints, and nothing
+            says which is meant.
     """
     # Imported here: the table of names needs no TensorFlow, these do.
     from tf_pof.models.checkpoints import google

@@ -40,13 +40,6 @@ _IGNORED = (
     r"current_loss_scale|beta[12]_power)$|^_CHECKPOINTABLE_OBJECT_GRAPH$|"
     r"OPTIMIZER_SLOT|^optimizer/"
 )
-
-class _Activation(untrusted.Schema):
-    """What our own bert_config.json adds to Google's."""
-
-    tf_pof_activation: Literal["gelu", "gelu_new"] = "gelu_new"
-
-
 _NSP_POOLER = "next_sentence..pooler_dense"
 # Names of other Model Garden versions, as (pattern, our table's name).
 _TF2_ALIASES = (
@@ -59,6 +52,12 @@ _TF2_ALIASES = (
     (r"/position_embeddings$", "/embeddings"),
     (r"/_attention_output_dense/", "/_attention_layer/_output_dense/"),
 )
+
+
+class _Activation(untrusted.Schema):
+    """What our own bert_config.json adds to Google's."""
+
+    tf_pof_activation: Literal["gelu", "gelu_new"] = "gelu_new"
 
 
 def find(path: str) -> str | None:
@@ -128,7 +127,7 @@ def read_config(prefix: str) -> BertConfig:
     try:
         config = BertConfig.from_hf(fields)
         return dataclasses.replace(config, activation=activation)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
