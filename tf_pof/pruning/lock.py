@@ -55,13 +55,14 @@ def lock(
         ValueError: if there is no zero to lock, a kernel is all zero, a layer
             is unknown, or the model has pruning wrappers.
     """
+    cloning.check_keras(model)
     if not getattr(model, "_is_graph_network", False):
         raise ValueError(
             f"{model.name} is not a functional model: lock the functional "
             "model in it, such as the student of a Distiller."
         )
     masks = []
-    chosen = cloning.choose(model, layers, "layers")
+    chosen = cloning.choose(model, layers, "layers", exchanges=False)
     for name, kernel in _kernels(model, chosen):
         mask = _plain(kernel)[0].numpy() != 0
         if not mask.any():

@@ -258,6 +258,7 @@ def _quantizers(model, prefix=""):
 
 def _choose(model, layers) -> set[keras.layers.Layer]:
     """The layers to quantize."""
+    cloning.check_keras(model)
     if any(isinstance(x, _OURS) for x in cloning.leaves(model)):
         raise ValueError(
             f"{model.name} is quantized already: train or save it as it is."
