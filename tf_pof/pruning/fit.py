@@ -5,11 +5,10 @@ Here `make_train_function` calls the pruner in Python between the steps, so the
 training step itself stays free of pruning ops.
 """
 
-from tf_pof._keras import keras
-
 import tensorflow as tf
 from tf_keras.src.engine import functional
 
+from tf_pof.models.layers import register_model
 from tf_pof.pruning import cloning
 from tf_pof.pruning.layer import PruneOnce
 from tf_pof.pruning.pruner import UNKNOWN, Pruner
@@ -110,7 +109,7 @@ class _PruningTrainFunction:
         return logs
 
 
-@keras.utils.register_keras_serializable(package="tf_pof")
+@register_model
 class PrunedModel(PruningMixin, functional.Functional):
     """What `prune` returns: a functional model that prunes itself in fit.
 

@@ -12,6 +12,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
     pruning_wrapper,
 )
 
+from tf_pof.models.layers import config_of_wrapper
 from tf_pof.pruning import budgets, saliency as saliencies, schedules
 from tf_pof.pruning.patterns import Pattern
 
@@ -174,7 +175,7 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
         return self.layer.compute_mask(inputs, mask)
 
     def get_config(self):
-        config = keras.layers.Wrapper.get_config(self)
+        config = config_of_wrapper(self)
         config.update(
             pruning_schedule=self.pruning_schedule.get_config(),
             pattern=str(self.pattern),

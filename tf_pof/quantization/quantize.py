@@ -9,7 +9,11 @@ import numpy as np
 import tensorflow as tf
 from tf_keras.src.engine import functional
 
-from tf_pof.models.layers import PositionEmbedding
+from tf_pof.models.layers import (
+    Activation,
+    PositionEmbedding,
+    register_model,
+)
 from tf_pof.pruning import cloning
 from tf_pof.quantization import fake_quant
 from tf_pof.quantization.layers import (
@@ -41,7 +45,7 @@ _SCHEME = {
 }
 
 
-@keras.utils.register_keras_serializable(package="tf_pof")
+@register_model
 class QuantizedModel(functional.Functional):
     """What `quantize` returns: a functional model on int8 grids.
 
@@ -348,7 +352,7 @@ class _Cloner:
         outputs = quantizer("output", _is_summed(layer))(outputs)
         if layer.activation in (None, keras.activations.linear):
             return outputs
-        return keras.layers.Activation(
+        return Activation(
             layer.activation,
             dtype=new.dtype_policy,
             name=outputs.node.layer.name.replace(
