@@ -6,9 +6,9 @@ training step itself stays free of pruning ops.
 """
 
 import tensorflow as tf
-from tf_keras.src.engine import functional
 
 from tf_pof.models.layers import register_model
+from tf_pof.models.task_model import TaskModel
 from tf_pof.pruning import cloning
 from tf_pof.pruning.layer import PruneOnce
 from tf_pof.pruning.pruner import UNKNOWN, Pruner
@@ -110,7 +110,7 @@ class _PruningTrainFunction:
 
 
 @register_model
-class PrunedModel(PruningMixin, functional.Functional):
+class PrunedModel(PruningMixin, TaskModel):
     """What `prune` returns: a functional model that prunes itself in fit.
 
     Its weights are those of the layers, their masks, and the step that the

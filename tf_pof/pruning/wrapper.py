@@ -10,6 +10,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
     pruning_wrapper,
 )
 
+from tf_pof.models.task_model import TaskModel
 from tf_pof.pruning import cloning, schedules
 from tf_pof.pruning.fit import PrunedModel, PruningMixin
 from tf_pof.pruning.layer import PruneOnce
@@ -138,8 +139,11 @@ def strip(model: keras.Model) -> keras.Model:
         pairs.append((layer, new))
         return new
 
+    is_ours = getattr(model, "config", None) is not None
     with cloning.scope_of(model):
-        stripped = cloning.clone(model, unwrap, keras.Model)
+        stripped = cloning.clone(
+            model, unwrap, TaskModel if is_ours else keras.Model
+        )
     for layer, new in pairs:
         new.set_weights(_effective_weights(layer))
     if any(isinstance(layer, PruneOnce) for layer, _ in pairs):

@@ -7,13 +7,13 @@ from tf_pof._keras import keras
 
 import numpy as np
 import tensorflow as tf
-from tf_keras.src.engine import functional
 
 from tf_pof.models.layers import (
     Activation,
     PositionEmbedding,
     register_model,
 )
+from tf_pof.models.task_model import TaskModel
 from tf_pof.pruning import cloning
 from tf_pof.quantization import fake_quant
 from tf_pof.quantization.layers import (
@@ -46,7 +46,7 @@ _SCHEME = {
 
 
 @register_model
-class QuantizedModel(functional.Functional):
+class QuantizedModel(TaskModel):
     """What `quantize` returns: a functional model on int8 grids.
 
     Its weights are float32 variables, and those of the model it was made of.
