@@ -9,8 +9,6 @@ import importlib
 import os
 import sys
 
-from tf_pof import _registry
-
 _EXPORTS = {
     "BertConfig": "tf_pof.models.config",
     "Distiller": "tf_pof.distillation",
@@ -38,7 +36,8 @@ elif os.environ.setdefault("TF_USE_LEGACY_KERAS", "1").lower() not in (
         "TF_USE_LEGACY_KERAS=1, or leave it unset."
     )
 
-_registry.install()
+# Keras finds our layers by it once it is imported, now or later.
+importlib.import_module("tf_pof._registry").install()
 
 
 def __getattr__(name):
