@@ -79,6 +79,15 @@ def test_another_distiller_goes_on():
     np.testing.assert_allclose(seen, EXPECTED + [0.9] * 3)
 
 
+def test_a_model_on_top_of_a_pruned_one_is_pruned_by_a_distiller():
+    pruned = new_model()
+    x = keras.layers.Dense(1, name="head")(pruned.output)
+    student = keras.Model(pruned.input, x)
+    seen = fit(Distiller(student, hard_loss_weight=1.0), 12, pruned)
+    np.testing.assert_allclose(seen, EXPECTED[:12])
+    assert pruned.pruner.step == 12
+
+
 @pytest.mark.parametrize(
     "compiled", [dict(steps_per_execution=4), dict(jit_compile=True)]
 )

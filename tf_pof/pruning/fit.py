@@ -109,6 +109,16 @@ class _PruningTrainFunction:
         return logs
 
 
+def pruner_of(model) -> Pruner | None:
+    """The pruner of a pruned model, or of one that was built on one."""
+    pruner = getattr(model, "pruner", None)
+    if pruner is None and any(
+        isinstance(layer, PruneOnce) for layer in model.submodules
+    ):
+        pruner = Pruner(model)
+    return pruner
+
+
 @register_model
 class PrunedModel(PruningMixin, TaskModel):
     """What `prune` returns: a functional model that prunes itself in fit.
