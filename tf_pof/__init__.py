@@ -1,7 +1,8 @@
 """Prune Once for All BERT in TensorFlow: small and fast on CPUs.
 
-Importing the package makes legacy Keras active (TF-MOT needs it) but imports
-TensorFlow only when a name below is first used.
+Importing the package makes legacy Keras active (TF-MOT needs it), and the
+package's layers known to `keras.models.load_model`, but imports TensorFlow only
+when a name below is first used.
 """
 
 import importlib
@@ -34,6 +35,9 @@ elif os.environ.setdefault("TF_USE_LEGACY_KERAS", "1").lower() not in (
         "tf_pof needs legacy Keras (tf-keras): set the environment variable "
         "TF_USE_LEGACY_KERAS=1, or leave it unset."
     )
+
+# Keras finds our layers by it once it is imported, now or later.
+importlib.import_module("tf_pof._registry").install()
 
 
 def __getattr__(name):

@@ -6,8 +6,7 @@ from tf_pof._keras import keras
 from tf_pof.distillation.classes import require_same_order
 from tf_pof.distillation.internal_losses import InternalLosses
 from tf_pof.distillation.plain_labels import PlainLabels
-from tf_pof.pruning.fit import PruningMixin
-from tf_pof.pruning.lock import live_gradients
+from tf_pof.pruning.fit import PruningMixin, pruner_of
 
 
 @keras.utils.register_keras_serializable(package="tf_pof")
@@ -114,7 +113,7 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
         internals = InternalLosses(*views, terms) if terms else None
         object.__setattr__(self, "_views", views)
         object.__setattr__(self, "_internals", internals)
-        self.pruner = getattr(student, "pruner", None)
+        self.pruner = pruner_of(student)
         self._means = {
             name: keras.metrics.Mean(name=name) for name in self.reports()
         }
@@ -232,7 +231,6 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
         gradients, logs = self._accumulate(gradients_of, (x, y, sample_weight))
         if isinstance(self.optimizer, _LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        gradients = live_gradients(gradients, variables)
         self.optimizer.apply_gradients(zip(gradients, variables))
         return self._logs(logs, normalizers)
 

@@ -60,7 +60,7 @@ class _Parts:
         function = (
             layers.gelu_new if self.config.activation == "gelu_new" else "gelu"
         )
-        return keras.layers.Activation(function, dtype=self.dtype, name=name)
+        return layers.Activation(function, dtype=self.dtype, name=name)
 
     def add(self, name):
         return keras.layers.Add(dtype=self.dtype, name=name)

@@ -19,6 +19,44 @@ def gelu_new(inputs):
     return tf.nn.gelu(inputs, approximate=True)
 
 
+def register_model(cls: type[keras.Model]) -> type[keras.Model]:
+    """Registers a class of models, by the name that Keras writes into files.
+
+    Of models HDF5 and JSON have the bare name of the class, which Keras' own
+    registry does not know when it reads them.
+    """
+    cls = _register(cls)
+    cls.__name__ = keras.utils.get_registered_name(cls)
+    return cls
+
+
+def config_of_wrapper(wrapper: keras.layers.Wrapper) -> dict:
+    """Keras' config of a wrapper, with the inner layer's registered name.
+
+    HDF5 files are read by the name of the class, which Keras writes bare.
+    """
+    config = keras.layers.Wrapper.get_config(wrapper)
+    inner = config["layer"] = dict(config["layer"])
+    inner["class_name"] = keras.utils.get_registered_name(type(wrapper.layer))
+    return config
+
+
+@_register
+class Activation(keras.layers.Activation):
+    """Keras' layer with a config that HDF5 files can say.
+
+    There Keras writes functions that are not its own in a form that it does
+    not read.
+    """
+
+    def get_config(self):
+        config = super().get_config()
+        name = keras.utils.get_registered_name(self.activation)
+        if name.startswith("tf_pof>"):
+            config["activation"] = name
+        return config
+
+
 @_register
 class Dropout(keras.layers.Dropout):
     """Keras dropout with a random state in checkpoints, at half the cost.

@@ -42,9 +42,10 @@ def save(
         path: of the folder.
         vocab_file: copied to vocab.txt; by default the model's own.
         sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
-            schedule, provenance); by default what the model was loaded with,
-            with the zeros it has now. That it lost zeros is logged as a
-            warning.
+            schedule, provenance); by default what a pruned model reports, or
+            what the model was loaded or stripped with, with the zeros it has
+            now. That it lost zeros, or that its schedule is not at its end, is
+            logged as a warning.
         compact: rounds the weights to bfloat16 and compresses them, as
             model.safetensors.xz.
 
@@ -59,7 +60,8 @@ def save(
     path = os.path.abspath(path)
     check_savable(model)
     vocab_file = vocab_file or model.vocab_file
-    sparsity = sparsity or _sparsity_now(model)
+    now = _sparsity_now(model)
+    sparsity = sparsity or now
     written = {
         # In the order of ids, not of their texts.
         huggingface.CONFIG: files.json_bytes(_config_of(model, compact)),
@@ -148,6 +150,8 @@ def _replaced(path, written) -> list[str]:
 
 
 def _sparsity_now(model):
+    if hasattr(model, "sparsity_report"):
+        return model.sparsity_report()
     before = getattr(model, "sparsity", None)
     if not before:
         return None

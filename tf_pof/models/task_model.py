@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_keras.src.engine import functional
 
 from tf_pof._keras import keras
+from tf_pof.models.layers import register_model
 
 
 def logits_name(outputs) -> str | None:
@@ -33,6 +34,9 @@ class TaskMixin:
 
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         """As keras.Model.fit; see the module for what labels may be."""
+        if not isinstance(self.named_output(), Mapping):
+            kwargs["class_weight"] = class_weight
+            return super().fit(x, y, *args, **kwargs)
         x, y, weights = arrays(x, y, kwargs.pop("sample_weight", None))
         if kwargs.get("validation_data") is not None:
             kwargs["validation_data"] = _validation(kwargs["validation_data"])
@@ -43,10 +47,13 @@ class TaskMixin:
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As keras.Model.evaluate; see the module for what labels may be."""
+        if not isinstance(self.named_output(), Mapping):
+            return super().evaluate(x, y, *args, **kwargs)
         x, y, weights = arrays(x, y, kwargs.pop("sample_weight", None))
         return super().evaluate(x, y, *args, sample_weight=weights, **kwargs)
 
 
+@register_model
 class TaskModel(TaskMixin, functional.Functional):
     """The class of models that `tf_pof.build` and `tf_pof.load` give.
 

@@ -12,6 +12,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
     pruning_wrapper,
 )
 
+from tf_pof.models.layers import config_of_wrapper
 from tf_pof.pruning import budgets, saliency as saliencies, schedules
 from tf_pof.pruning.patterns import Pattern
 
@@ -43,6 +44,7 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
         saliency: name of the score that weights are ranked by.
         keep_pruned_values: False zeroes a pruned weight for good, as TF-MOT
             does; `Pruner.update` before every step keeps it zero.
+        keep_zeros: masks weights that are exactly zero at any sparsity.
         **kwargs: Keras' own.
 
     Raises:
@@ -58,6 +60,7 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
         budget="uniform",
         saliency="magnitude",
         keep_pruned_values=True,
+        keep_zeros=False,
         **kwargs,
     ):
         self.pattern = Pattern.parse(pattern)
@@ -68,13 +71,21 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
         self.budget = budget
         self.saliency = saliency
         self.keep_pruned_values = keep_pruned_values
+        self.keep_zeros = keep_zeros
         if _needs_kernel_rule(layer):
             # TF-MOT's registry knows exact classes only, not subclasses.
             layer.get_prunable_weights = lambda: [layer.kernel]
+        elif not _says_what_is_prunable(layer):
+            raise ValueError(
+                f"{layer.name} is a {type(layer).__name__}, which names no "
+                "weights to prune: leave it out of `prunable`, or give it a "
+                "method get_prunable_weights."
+            )
         # The wrapper casts inputs and opens the autocast scope, so it must
         # have the precision the layer was built with, not today's global one.
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(layer, pruning_schedule, **kwargs)
+        self.schedule_step = None
         self.supports_masking = layer.supports_masking
         self._activity_regularizer = layer.activity_regularizer
 
@@ -115,6 +126,11 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         self.pruning_obj = _PruningOps(self)
+
+    def follow(self, step: tf.Variable) -> None:
+        """Takes the schedule's step from a variable of the pruned model."""
+        # Past Keras' tracking: it is the model's, and saved once.
+        object.__setattr__(self, "schedule_step", step)
 
     @property
     def weight_names(self) -> list[str]:
@@ -159,13 +175,14 @@ class PruneOnce(pruning_wrapper.PruneLowMagnitude):
         return self.layer.compute_mask(inputs, mask)
 
     def get_config(self):
-        config = keras.layers.Wrapper.get_config(self)
+        config = config_of_wrapper(self)
         config.update(
             pruning_schedule=self.pruning_schedule.get_config(),
             pattern=str(self.pattern),
             budget=self.budget,
             saliency=self.saliency,
             keep_pruned_values=self.keep_pruned_values,
+            keep_zeros=self.keep_zeros,
         )
         return config
 
@@ -193,14 +210,20 @@ class _PruningOps:
             weight.assign(tf.where(mask, weight, tf.zeros([], weight.dtype)))
 
 
+def _says_what_is_prunable(layer) -> bool:
+    """Whether TF-MOT knows which of a layer's weights to prune."""
+    return (
+        isinstance(layer, prunable_layer.PrunableLayer)
+        or hasattr(layer, "get_prunable_weights")
+        or prune_registry.PruneRegistry.supports(layer)
+    )
+
+
 def _needs_kernel_rule(layer) -> bool:
     """Whether a Dense subclass must be told which of its weights prune."""
-    return (
-        isinstance(layer, keras.layers.Dense)
-        and not isinstance(layer, prunable_layer.PrunableLayer)
-        and not hasattr(layer, "get_prunable_weights")
-        and not prune_registry.PruneRegistry.supports(layer)
-    )
+    return isinstance(
+        layer, keras.layers.Dense
+    ) and not _says_what_is_prunable(layer)
 
 
 def _check_group_pattern(pattern: Pattern, budget: str, schedule) -> None:

@@ -7,6 +7,7 @@ it holds for all models that share the variables (a head of one's own, a
 pass, nor saved files, nor checkpoints know of it.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,7 +32,8 @@ def lock(
 
     Every weight that is zero now stays zero under any Keras optimizer,
     precision, jit_compile and tf.distribute strategy; the others are trained
-    (Zafrir et al. 2021, section 3.3). A kernel without zeros, such as that of
+    (Zafrir et al. 2021, section 3.3). Gradients of locked weights count
+    neither in clipping nor in moments. A kernel without zeros, such as that of
     a new head, stays as free as it was. To lock again, after new weights were
     loaded, takes the zeros of that moment.
 
@@ -55,13 +57,14 @@ def lock(
         ValueError: if there is no zero to lock, a kernel is all zero, a layer
             is unknown, or the model has pruning wrappers.
     """
+    cloning.check_keras(model)
     if not getattr(model, "_is_graph_network", False):
         raise ValueError(
             f"{model.name} is not a functional model: lock the functional "
             "model in it, such as the student of a Distiller."
         )
     masks = []
-    chosen = cloning.choose(model, layers, "layers")
+    chosen = cloning.choose(model, layers, "layers", exchanges=False)
     for name, kernel in _kernels(model, chosen):
         mask = _plain(kernel)[0].numpy() != 0
         if not mask.any():
@@ -79,6 +82,7 @@ def lock(
     with cloning.scope_of(model):
         for name, kernel, mask in masks:
             _attach(name, kernel, mask)
+    _teach_optimizers()
     # A function that was traced before does not know of the lock.
     model.train_function = None
     return model
@@ -134,24 +138,6 @@ def check(model: keras.Model) -> None:
                 )
 
 
-def live_gradients(gradients: list, variables: list) -> list:
-    """Gradients that are zero where weights are locked.
-
-    A locked weight would not move in any case; this keeps it out of gradient
-    clipping and of second moments that weights share.
-
-    Args:
-        gradients: dense tensors, one for each variable.
-        variables: of the gradients.
-    """
-    return [
-        variable.constraint.live(gradient)
-        if isinstance(variable.constraint, _Lock)
-        else gradient
-        for gradient, variable in zip(gradients, variables)
-    ]
-
-
 class _Lock(keras.constraints.Constraint):
     """Constraint that sets the locked weights of a kernel to zero.
 
@@ -175,8 +161,43 @@ class _Lock(keras.constraints.Constraint):
 
     def live(self, values):
         """Values, zero where weights are locked."""
+        if isinstance(values, tf.IndexedSlices):
+            mask = tf.gather(self.mask, values.indices)
+            rows = tf.where(mask, values.values, 0)
+            return tf.IndexedSlices(rows, values.indices, values.dense_shape)
         # Not a product: an infinite weight would leave NaN.
         return tf.where(self.mask, values, tf.zeros([], values.dtype))
+
+
+@functools.cache
+def _teach_optimizers() -> None:
+    """Makes Keras' optimizers see gradients of live weights only.
+
+    A locked weight does not move in any case; this keeps it out of gradient
+    clipping and of second moments that weights share. Keras lets nobody change
+    gradients before they are clipped, whatever the model and the optimizer, so
+    the base classes are told here; to variables without a lock nothing changes.
+    """
+    for base in (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer):
+        base.apply_gradients = _with_live_gradients(base.apply_gradients)
+
+
+def _with_live_gradients(apply_gradients):
+    @functools.wraps(apply_gradients)
+    def wrapped(self, grads_and_vars, *args, **kwargs):
+        pairs = [
+            (variable.constraint.live(gradient), variable)
+            if gradient is not None and _is_locked(variable)
+            else (gradient, variable)
+            for gradient, variable in grads_and_vars
+        ]
+        return apply_gradients(self, pairs, *args, **kwargs)
+
+    return wrapped
+
+
+def _is_locked(variable) -> bool:
+    return isinstance(getattr(variable, "constraint", None), _Lock)
 
 
 def _attach(name: str, kernel, mask: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from absl import logging
 from tf_pof._keras import keras
 
 import numpy as np
@@ -11,6 +12,10 @@ import tensorflow as tf
 from tf_pof.pruning import budgets, saliency, schedules, selection
 from tf_pof.pruning.layer import PruneOnce
 from tf_pof.pruning.patterns import Pattern
+
+
+# A step that nobody has counted yet, or that a file does not have.
+UNKNOWN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Pruner:
     cross-replica context; every worker of a multi-worker strategy computes
     the same masks from the same weights.
 
+    The step that a schedule has reached is `step`. It belongs to the pruned
+    model, not to an optimizer: compiling again, another `Distiller` and loading
+    into a new model leave it where it is, so that a finished schedule stays
+    finished.
+
     Args:
         model: a model made by `prune`, or one derived from it or holding it.
 
@@ -56,7 +66,7 @@ class Pruner:
                 f"{model.name} has no pruned layer: make it with "
                 "tf_pof.prune(model, schedule) first."
             )
-        groups = {}
+        groups, names = {}, set()
         for wrapper in wrappers:
             settings = (wrapper.pattern, wrapper.budget, wrapper.saliency)
             # A reloaded model has one schedule object a wrapper, all alike.
@@ -69,18 +79,47 @@ class Pruner:
             for name, variables in zip(
                 wrapper.weight_names, wrapper.pruning_vars
             ):
+                name = _unused(name, names)
                 group.tensors.append(_Tensor(name, wrapper, *variables))
         self._groups = list(groups.values())
         self._wrappers = wrappers
+        self._name = model.name
+        steps = [w.schedule_step for w in wrappers]
+        # By identity, each once: a variable has no truth of its own.
+        self._steps = list({id(s): s for s in steps if s is not None}.values())
+        # For wrappers that are in no `PrunedModel`, which has the variable.
+        self._own_step = UNKNOWN
+
+    @property
+    def step(self) -> int:
+        """Training step that masks are for, from 0; may be assigned to.
+
+        A model of a file without it is where it selected masks last.
+        """
+        step = max((int(s.numpy()) for s in self._steps), default=UNKNOWN)
+        step = max(step, self._own_step)
+        if step == UNKNOWN:
+            step = max(0, self._last_selection())
+        return step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        for variable in self._steps:
+            variable.assign(step)
+        self._own_step = UNKNOWN if self._steps else int(step)
+
+    def _last_selection(self) -> int:
+        return max(int(w.pruning_step.numpy()) for w in self._wrappers)
 
     def update(self, step: int) -> bool:
         """Brings masks to what they must be before optimizer step `step`.
 
         Calling it again at the same step and weights changes nothing, so a
-        run restored from a checkpoint may begin with it.
+        run restored from a checkpoint may begin with it. `self.step` is the
+        given step from then on.
 
         Args:
-            step: optimizer step, from 0.
+            step: training step, from 0.
 
         Returns:
             Whether masks were selected.
@@ -95,6 +134,7 @@ class Pruner:
                 "inside a tf.function."
             )
         selected = False
+        self.step = step
         for group in self._groups:
             selects, sparsity = schedules.evaluate(group.schedule, step)
             if selects:
@@ -120,6 +160,55 @@ class Pruner:
                 return distance
         return limit
 
+    def mask_zeros(self) -> None:
+        """Masks what is zero now, before anything is selected."""
+        for group in self._groups:
+            for tensor in group.tensors:
+                tensor.mask.assign(tensor.weight.numpy() != 0)
+
+    def share_of_zeros(self) -> float:
+        """The share of exact zeros among the weights that are pruned."""
+        values = [t.weight.numpy() for g in self._groups for t in g.tensors]
+        size = sum(value.size for value in values)
+        return 1 - sum(map(np.count_nonzero, values)) / size
+
+    def warn_if_short(self) -> bool:
+        """Logs a warning if masks lack zeros that the schedule aims at.
+
+        Returns:
+            Whether some are lacking.
+        """
+        for group in self._groups:
+            target = schedules.target_sparsity(group.schedule)
+            if target is None:
+                continue
+            wanted = _num_wanted(group, target)
+            pruned = sum(
+                np.count_nonzero(
+                    group.pattern.pool(t.mask.numpy().astype(np.float32)) == 0
+                )
+                for t in group.tensors
+            )
+            if pruned >= wanted:
+                continue
+            units = sum(
+                group.pattern.num_units(t.mask.shape) for t in group.tensors
+            )
+            logging.warning(
+                "%s has a sparsity of %.2f %%, but its schedule ends at "
+                "%.2f %%: masks are those of step %d, and the schedule's "
+                "step is %d of %s. Train on, as the step goes on counting "
+                "after compile and load_weights too, or shorten the schedule.",
+                self._name,
+                100 * pruned / units,
+                100 * target,
+                self._last_selection(),
+                self.step,
+                getattr(group.schedule, "end_step", "unknown"),
+            )
+            return True
+        return False
+
     def sparsity(self) -> dict[str, float]:
         """The share of masked weights of every kernel, by its name."""
         return {
@@ -135,8 +224,8 @@ class Pruner:
             {"sparsity": over all pruned kernels, "zeros", "size", "tensors":
             {name: {"shape" [in, out], "size", "zeros", "sparsity",
             "pattern", "budget", "saliency", "keep_pruned_values",
-            "threshold", "schedule", "selected_at_step"}}}; a step of -1 means
-            that nothing was selected yet.
+            "keep_zeros", "threshold", "schedule", "selected_at_step"}}}; a
+            step of -1 means that nothing was selected yet.
         """
         tensors = {}
         for group in self._groups:
@@ -152,6 +241,7 @@ class Pruner:
                     "budget": group.budget,
                     "saliency": group.saliency,
                     "keep_pruned_values": tensor.wrapper.keep_pruned_values,
+                    "keep_zeros": tensor.wrapper.keep_zeros,
                     "threshold": float(tensor.threshold.numpy()),
                     "schedule": group.schedule.get_config(),
                     "selected_at_step": int(
@@ -175,6 +265,35 @@ def _collect(model: keras.Model) -> list:
         if isinstance(layer, PruneOnce):
             found[id(layer)] = layer
     return list(found.values())
+
+
+def _unused(name: str, names: set[str]) -> str:
+    """A name that is not in the set, and is then: models may share names."""
+    unused, count = name, 1
+    while unused in names:
+        unused, count = f"{name}_{count}", count + 1
+    names.add(unused)
+    return unused
+
+
+def _num_wanted(group: _Group, sparsity: float) -> int:
+    """Units that a selection at this sparsity prunes in a group."""
+    pattern = group.pattern
+    shapes = [tuple(tensor.mask.shape) for tensor in group.tensors]
+    if pattern.kind == "n:m":
+        zeros = pattern.group_zeros(sparsity)
+        return sum(
+            outputs
+            * (
+                inputs // pattern.m * zeros
+                + max(0, inputs % pattern.m - (pattern.m - zeros))
+            )
+            for inputs, outputs in shapes
+        )
+    units = [pattern.num_units(shape) for shape in shapes]
+    if group.budget == "uniform":
+        return sum(budgets.uniform(sparsity, units))
+    return selection.num_pruned(sparsity, sum(units))
 
 
 def _select(group: _Group, sparsity: float) -> None:
@@ -242,6 +361,10 @@ def _scores(group: _Group, tensor: _Tensor):
 
 
 def _assign(group, tensor, live, threshold) -> None:
-    shape = tuple(tensor.mask.shape)
-    tensor.mask.assign(group.pattern.expand(live, shape))
+    mask = group.pattern.expand(live, tuple(tensor.mask.shape))
+    if tensor.wrapper.keep_zeros:
+        # A masked zero stays exactly zero: neither a gradient, nor momentum,
+        # nor weight decay moves it.
+        mask = mask & (tensor.weight.numpy() != 0)
+    tensor.mask.assign(mask)
     tensor.threshold.assign(max(threshold, 0.0))

@@ -185,6 +185,21 @@ def target_sparsity(schedule: PruningSchedule) -> float | None:
     return None
 
 
+def first(schedule: PruningSchedule) -> float:
+    """The sparsity of a schedule's first selection."""
+    return evaluate(schedule, max(0, getattr(schedule, "begin_step", 0)))[1]
+
+
+def require(schedule) -> None:
+    """Raises ValueError if something is no schedule."""
+    if not isinstance(schedule, PruningSchedule):
+        raise ValueError(
+            f"The schedule is {schedule!r:.80}, but must be a "
+            "tf_pof.PruneOnceSchedule, or another PruningSchedule of TF-MOT "
+            "such as ConstantSparsity."
+        )
+
+
 def check(schedule: PruningSchedule) -> None:
     """Rejects schedules that would end without any sparsity.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from absl import logging
 from tf_pof._keras import keras
 
 import numpy as np
@@ -9,6 +10,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
     pruning_wrapper,
 )
 
+from tf_pof.models.task_model import TaskModel
 from tf_pof.pruning import cloning, schedules
 from tf_pof.pruning.fit import PrunedModel, PruningMixin
 from tf_pof.pruning.layer import PruneOnce
@@ -33,12 +35,15 @@ def prune(
     prunable: str | Sequence[str] | Callable | None = None,
     keep_pruned_values: bool = True,
     saliency: str = "magnitude",
+    keep_zeros: bool = False,
 ) -> PrunedModel:
     """A functional clone of a model whose kernels are pruned by schedule.
 
     The clone shares every variable with `model`; `model` itself stays dense.
-    Compile it and call fit, and masks follow the schedule by the optimizer's
-    step (see `tf_pof.pruning.fit`); a custom loop calls `Pruner(model)`.
+    Compile it and call fit, and masks follow the schedule by the steps that
+    were trained (see `tf_pof.pruning.fit`); a custom loop calls
+    `Pruner(model)`. Encoders that are nested in the model, or called several
+    times, are pruned once.
 
     Args:
         model: functional or built Sequential model.
@@ -53,14 +58,21 @@ def prune(
             return at the next selection, as in the paper's implementation;
             False zeroes it for good, as TF-MOT does.
         saliency: score that weights are ranked by.
+        keep_zeros: whether what is zero now stays zero, so that pruning goes
+            on from a sparse model: the sparsity is what is there until the
+            schedule is above it. Without it the zeros are ordinary small
+            weights, which come back while the schedule is below; a warning
+            says so.
 
     Returns:
         A model of the same inputs, outputs, name and config/head/vocab_file.
 
     Raises:
         ValueError: if no layer or an unsuitable one is chosen, an argument is
-            unknown, or the schedule would prune nothing.
+            unknown, the schedule is none or would prune nothing, or the model
+            is no functional one of legacy Keras.
     """
+    schedules.require(schedule)
     chosen = cloning.choose(model, prunable)
 
     def wrap(layer):
@@ -73,10 +85,33 @@ def prune(
             budget=budget,
             saliency=saliency,
             keep_pruned_values=keep_pruned_values,
+            keep_zeros=keep_zeros,
         )
 
     with cloning.scope_of(model):
-        return cloning.clone(model, wrap, PrunedModel)
+        pruned = cloning.clone(model, wrap, PrunedModel)
+        if keep_zeros:
+            pruned.pruner.mask_zeros()
+    if not keep_zeros:
+        _warn_of_zeros(pruned, schedule)
+    return pruned
+
+
+def _warn_of_zeros(model: PrunedModel, schedule) -> None:
+    """Says that a sparse model is about to lose its zeros."""
+    share, first = model.pruner.share_of_zeros(), schedules.first(schedule)
+    # A few zeros are in many a dense model.
+    if share > first + 0.01:
+        logging.warning(
+            "%.1f %% of what is pruned in %s is zero already, but the schedule "
+            "begins at %.1f %%, so that zeros come back: call prune with "
+            "keep_zeros=True to go on from what is there, and give the "
+            "schedule initial_sparsity=%.3g for a ramp from there on.",
+            100 * share,
+            model.name,
+            100 * first,
+            share,
+        )
 
 
 def strip(model: keras.Model) -> keras.Model:
@@ -89,7 +124,10 @@ def strip(model: keras.Model) -> keras.Model:
         model: a model made by `prune` (or holding TF-MOT's wrappers).
 
     Returns:
-        A keras.Model without wrappers, of the same outputs and name.
+        A keras.Model without wrappers, of the same outputs and name. Its
+        attribute `sparsity` is what `Pruner.report` says, and goes into
+        sparsity.json. That the schedule is not at its end is logged as a
+        warning.
     """
     pairs = []
 
@@ -101,10 +139,17 @@ def strip(model: keras.Model) -> keras.Model:
         pairs.append((layer, new))
         return new
 
+    is_ours = getattr(model, "config", None) is not None
     with cloning.scope_of(model):
-        stripped = cloning.clone(model, unwrap, keras.Model)
+        stripped = cloning.clone(
+            model, unwrap, TaskModel if is_ours else keras.Model
+        )
     for layer, new in pairs:
         new.set_weights(_effective_weights(layer))
+    if any(isinstance(layer, PruneOnce) for layer, _ in pairs):
+        pruner = Pruner(model)
+        pruner.warn_if_short()
+        stripped.sparsity = pruner.report()
     return stripped
 
 

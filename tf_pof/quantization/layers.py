@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tf_keras.src.mixed_precision import autocast_variable
 
+from tf_pof.models.layers import config_of_wrapper
 from tf_pof.quantization import fake_quant
 
 _register = keras.utils.register_keras_serializable(package="tf_pof")
@@ -89,6 +90,9 @@ class _QuantizedLayer(_Phased, keras.layers.Wrapper):
         finally:
             for name, value in before.items():
                 object.__setattr__(self.layer, name, value)
+
+    def get_config(self):
+        return config_of_wrapper(self)
 
     @classmethod
     def from_config(cls, config):

@@ -7,9 +7,13 @@ from tf_pof._keras import keras
 
 import numpy as np
 import tensorflow as tf
-from tf_keras.src.engine import functional
 
-from tf_pof.models.layers import PositionEmbedding
+from tf_pof.models.layers import (
+    Activation,
+    PositionEmbedding,
+    register_model,
+)
+from tf_pof.models.task_model import TaskModel
 from tf_pof.pruning import cloning
 from tf_pof.quantization import fake_quant
 from tf_pof.quantization.layers import (
@@ -41,8 +45,8 @@ _SCHEME = {
 }
 
 
-@keras.utils.register_keras_serializable(package="tf_pof")
-class QuantizedModel(functional.Functional):
+@register_model
+class QuantizedModel(TaskModel):
     """What `quantize` returns: a functional model on int8 grids.
 
     Its weights are float32 variables, and those of the model it was made of.
@@ -258,6 +262,7 @@ def _quantizers(model, prefix=""):
 
 def _choose(model, layers) -> set[keras.layers.Layer]:
     """The layers to quantize."""
+    cloning.check_keras(model)
     if any(isinstance(x, _OURS) for x in cloning.leaves(model)):
         raise ValueError(
             f"{model.name} is quantized already: train or save it as it is."
@@ -347,7 +352,7 @@ class _Cloner:
         outputs = quantizer("output", _is_summed(layer))(outputs)
         if layer.activation in (None, keras.activations.linear):
             return outputs
-        return keras.layers.Activation(
+        return Activation(
             layer.activation,
             dtype=new.dtype_policy,
             name=outputs.node.layer.name.replace(
