@@ -8,6 +8,7 @@ from tf_pof import quantization
 from tf_pof._keras import keras
 from tf_pof.data import documents, sample
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.models import bert
 from tf_pof.models.config import BertConfig
 
@@ -82,7 +83,8 @@ def tiny(length: int):
         "classifier",
         3,
     )
-    plain.vocab_file, plain.lowercase = vocab_file, True
+    plain.vocab_file = vocab_file
+    plain.tokenizer_settings = TokenizerSettings(lowercase=True)
     rng = np.random.default_rng(0)
     for variable in plain.trainable_variables:
         if "bias" in variable.name:

@@ -24,10 +24,10 @@ def prepare(text_file, output, piece_bytes=50_000, **arguments):
     arguments.setdefault("num_workers", 1)
     arguments.setdefault("num_shards", 3)
     arguments.setdefault("options", PairOptions(64))
+    arguments.setdefault("vocab_file", sample.vocab_path())
     return pipeline.prepare(
         documents.plan_files([text_file], piece_bytes),
         str(output),
-        sample.vocab_path(),
         validation_fraction=0.2,
         **arguments,
     )

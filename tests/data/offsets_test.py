@@ -7,6 +7,7 @@ import pytest
 from tf_pof.data import offsets
 from tf_pof.data import sample
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 
 # Characters that normalising drops, splits, spaces, lowers or decomposes.
 _ODD = (
@@ -43,6 +44,15 @@ def cased(tmp_path_factory):
     return WordPiece(str(path), lowercase=False)
 
 
+@pytest.fixture(scope="module")
+def accented(cased, tmp_path_factory):
+    """Lower-cased with its accents, and with words of Han."""
+    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    tokens = dict.fromkeys([*cased.vocabulary, "漢字", "a漢", "##字", "i\u0307"])
+    path.write_text("\n".join(tokens) + "\n", "utf-8")
+    return WordPiece(str(path), settings=TokenizerSettings(True, False, False))
+
+
 def pieces(tokenizer, text):
     """[(token, its characters)] of a text."""
     found = offsets.tokenize(tokenizer, [text])
@@ -74,8 +84,18 @@ def test_ids_are_the_tokenizers_and_offsets_in_order(tokenizer, texts):
 
 @settings(deadline=None, max_examples=100)
 @given(_TEXTS)
-def test_ids_are_those_of_a_cased_tokenizer_too(cased, texts):
+def test_ids_are_those_of_other_settings_too(cased, accented, texts):
     check(cased, texts)
+    check(accented, texts)
+
+
+def test_words_of_han_and_accents_have_their_characters(accented):
+    assert pieces(accented, "漢字É İ 漢") == [
+        ("漢字", "漢字"),
+        ("##é", "É"),
+        ("i\u0307", "İ"),
+        ("漢", "漢"),
+    ]
 
 
 @settings(deadline=None, max_examples=150)

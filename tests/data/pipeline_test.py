@@ -3,6 +3,7 @@
 import collections
 import filecmp
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tf_pof.data import stages
 from tf_pof.data import work
 from tf_pof.data.examples import PairOptions
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 
 
 def _assert_same_folders(left, right):
@@ -53,6 +55,22 @@ def _document_strings(text_file):
 def _find(segment, strings):
     needle = " " + " ".join(map(str, segment)) + " "
     return {i for i, string in enumerate(strings) if needle in string}
+
+
+def test_the_vocabularys_settings_are_used_and_told(
+    prepare, text_file, tmp_path
+):
+    folder = pathlib.Path(__file__).parent / "hf5" / "accents"
+    output = tmp_path / "data"
+    vocab = str(folder / "tokenizer.json")
+    meta = prepare(text_file, output, vocab_file=vocab)
+    assert meta.tokenizer_settings == TokenizerSettings(True, False)
+    assert records.verify(str(output)) == meta
+    # vocab.txt has the tokens of tokenizer.json.
+    tokenizer = WordPiece(vocab)
+    written = WordPiece(str(output / "vocab.txt"))
+    assert written.vocabulary == tokenizer.vocabulary
+    assert meta.vocab_size == len(tokenizer.vocabulary)
 
 
 def test_segments_labels_and_splits_are_true_to_the_text(folder, text_file):

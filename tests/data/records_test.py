@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_pof.data import records
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 
 
 @pytest.fixture
@@ -41,6 +42,17 @@ def test_writes_and_reads_meta(folder, tmp_path):
     records.write_meta(str(tmp_path), meta)
     assert records.read_meta(str(tmp_path)) == meta
     assert os.listdir(tmp_path) == ["meta.json"]
+
+
+def test_reads_what_older_versions_wrote(folder, tmp_path):
+    with open(os.path.join(folder, "meta.json")) as file:
+        values = json.load(file)
+    for name in ("strip_accents", "tokenize_chinese_chars"):
+        del values[name]
+    values["lowercase"] = False
+    (tmp_path / "meta.json").write_text(json.dumps(values))
+    meta = records.read_meta(str(tmp_path))
+    assert meta.tokenizer_settings == TokenizerSettings(False, False, True)
 
 
 def test_writes_records_that_any_reader_understands(tmp_path):

@@ -10,6 +10,7 @@ import rich.console
 from tests.export import exported, lite_files
 from tests.tasks import tiny
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.export import archive, encodings, evaluation, metadata
 
 
@@ -80,10 +81,30 @@ def test_a_vocabulary_may_be_given(sst2, write):
     assert metrics == run(write(), sst2.options)[0]
 
 
-def test_case_is_as_the_file_says(sst2, tmp_path, write):
-    for lowercase in (True, False):
-        path = write(lowercase=lowercase)
-        assert evaluation.ScoredFile(path, tmp_path).lowercase is lowercase
+@pytest.mark.parametrize(
+    "told, expected",
+    [
+        ({"lowercase": False}, TokenizerSettings(False, False, True)),
+        # The file of an older version.
+        (
+            {"lowercase": False, "strip_accents": None},
+            TokenizerSettings(False, False, True),
+        ),
+        (
+            {"strip_accents": False, "tokenize_chinese_chars": False},
+            TokenizerSettings(True, False, False),
+        ),
+    ],
+)
+def test_tokenizer_is_as_the_file_says(sst2, tmp_path, write, told, expected):
+    told = {"strip_accents": told.get("lowercase", True)} | told
+    file = evaluation.ScoredFile(write(**told), tmp_path)
+    assert file.tokenizer_settings == expected
+
+
+def test_a_wrong_setting_of_the_tokenizer_is_named(sst2, tmp_path, write):
+    with pytest.raises(ValueError, match="wrong 'strip_accents'"):
+        evaluation.ScoredFile(write(strip_accents="no"), tmp_path)
 
 
 def _truncated(contents):

@@ -9,6 +9,7 @@ import pytest
 
 from tests.export import converted
 from tests.tasks import tiny
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.export import archive, flatbuffer, metadata
 
 
@@ -142,6 +143,19 @@ def test_files_are_in_the_archive_uncompressed(described):
     assert "/home" not in json.dumps(told) and "/data" not in json.dumps(told)
     assert told["provenance"]["provenance"] == {"teacher": "teacher"}
     assert archive.read_details(contents)["labels"] == ["no", "maybe", "yes"]
+
+
+def test_the_tokenizer_is_described():
+    model = converted.make("classifier").model
+    told = {"lowercase": True, "strip_accents": True}
+    assert told.items() <= metadata.details(model, [12]).items()
+    settings = TokenizerSettings(False, True, False)
+    before, model.tokenizer_settings = model.tokenizer_settings, settings
+    try:
+        found = metadata.details(model, [12])
+    finally:
+        model.tokenizer_settings = before
+    assert settings.to_dict().items() <= found.items()
 
 
 def test_adding_again_replaces(described):

@@ -12,6 +12,7 @@ import safetensors.tensorflow
 
 import tf_pof
 from tf_pof._keras import keras
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.models import bert
 from tf_pof.models import folder
 from tf_pof.models import weights
@@ -100,14 +101,20 @@ def test_a_missing_head_is_new_logged_and_listed(tiny, batch, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_case_of_the_vocabulary_is_kept(tiny, tmp_path, lowercase):
+def test_settings_of_the_tokenizer_are_kept(tiny, tmp_path, lowercase):
     model = tiny()
-    assert tf_pof.load(tf_pof.save(model, tmp_path / "a")).lowercase is None
-    model.lowercase = lowercase
+    loaded = tf_pof.load(tf_pof.save(model, tmp_path / "a"))
+    assert loaded.tokenizer_settings is None
+    settings = TokenizerSettings(lowercase, not lowercase, False)
+    model.tokenizer_settings = settings
     path = tf_pof.save(model, tmp_path / "b")
     with open(os.path.join(path, "tokenizer_config.json")) as file:
-        assert json.load(file) == {"do_lower_case": lowercase}
-    assert tf_pof.load(path).lowercase is lowercase
+        assert json.load(file) == {
+            "do_lower_case": lowercase,
+            "strip_accents": not lowercase,
+            "tokenize_chinese_chars": False,
+        }
+    assert tf_pof.load(path).tokenizer_settings == settings
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])

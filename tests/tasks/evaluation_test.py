@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from tests.tasks import tiny
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.tasks import evaluation, registry
 
 
@@ -277,14 +278,18 @@ def test_sequences_longer_than_the_model_are_refused(
     assert "were cut to 12 tokens" in printed
 
 
-@pytest.mark.parametrize(
-    "said, lowercase", [(None, True), (True, True), (False, False)]
-)
-def test_case_is_the_model_s_or_lower(finished, said, lowercase):
+def test_tokenizer_is_as_the_model_says(finished):
     model = tf_pof.load(finished("sst2") / "model")
-    model.lowercase = said
+    for settings in (
+        TokenizerSettings(False),
+        TokenizerSettings(True, False, False),
+    ):
+        model.tokenizer_settings = settings
+        assert evaluation.load_tokenizer("m", model).settings == settings
+    # The vocabulary of the tests is of lower-cased words.
+    model.tokenizer_settings = None
     tokenizer = evaluation.load_tokenizer("m", model)
-    assert tokenizer.lowercase is lowercase
+    assert tokenizer.settings == TokenizerSettings(True)
 
 
 def test_splits_are_read_once(finished, tiny_tasks, tiny_vocab, monkeypatch):

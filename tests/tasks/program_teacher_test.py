@@ -110,6 +110,17 @@ def test_loss_weighs_labels_and_teacher_and_nothing_is_locked_unasked(
     assert "sparsity" not in report and "Locked" not in printed
 
 
+def test_a_teacher_of_another_case_is_refused(
+    finished, tiny_tasks, tiny_model, tmp_path
+):
+    folder = shutil.copytree(finished("sst2") / "model", tmp_path / "teacher")
+    told = {"do_lower_case": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    task = registry.create(**tiny_tasks["sst2"])
+    with pytest.raises(ValueError, match="teacher reads cased text and"):
+        program.load_teacher(str(folder), task, tf_pof.load(tiny_model))
+
+
 def reordered(folder, copy, order):
     """A copy of a classifier with its classes in another order."""
     shutil.copytree(folder, copy)

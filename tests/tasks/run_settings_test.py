@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tasks import tiny
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.pruning.schedules import PruneOnceSchedule
 from tf_pof.tasks import registry, trained
 
@@ -43,11 +44,13 @@ def _told(run):
 
 def test_what_is_left_out_has_its_default(run, tmp_path):
     model = trained.load(str(run))
-    assert (model.labels, model.lowercase) == (LABELS, None)
+    assert model.labels == LABELS
+    assert model.tokenizer_settings == TokenizerSettings(True)
     told = _told(run)
     vocab = told.pop("vocab")
     model = trained.load(_with(run, tmp_path, told | {"lowercase": False}))
-    assert model.vocab_file != vocab and model.lowercase is False
+    assert model.vocab_file != vocab
+    assert model.tokenizer_settings == TokenizerSettings(False)
     expected = tf_pof.load(told["model"]).get_weights()
     for value, other in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(value, other)

@@ -19,6 +19,7 @@ import rich.console
 import tensorflow as tf
 
 from tf_pof.data import records
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.pruning.schedules import PruneOnceSchedule
 from tf_pof.training import checkpoint, program
 
@@ -282,6 +283,23 @@ def test_data_made_with_another_vocabulary_are_refused(
     path.write_text(path.read_text().replace("##h", "##i"))
     with pytest.raises(ValueError, match="vocab"):
         run(dataclasses.replace(settings, model=str(other)))
+
+
+def test_data_made_of_another_case_are_refused(settings, model, tmp_path):
+    other = shutil.copytree(model, tmp_path / "other")
+    told = {"do_lower_case": False}
+    (other / "tokenizer_config.json").write_text(json.dumps(told))
+    message = "prepared from lower-cased text, but .*other reads cased text"
+    for change in ({"model": str(other)}, {"teacher": str(other)}):
+        with pytest.raises(ValueError, match=message):
+            run(dataclasses.replace(settings, **change))
+
+
+def test_a_model_without_a_tokenizer_gets_that_of_the_data(settings, model):
+    student = program.build(
+        settings, records.verify(settings.data)
+    ).student
+    assert student.tokenizer_settings == TokenizerSettings(True)
 
 
 def test_save_refuses_weights_that_are_not_finite(settings):

@@ -61,7 +61,7 @@ flags.DEFINE_bool(
     "lowercase",
     None,
     "Whether the vocabulary is of lower-cased text; by default as the model's "
-    "tokenizer_config.json says, else true.",
+    "tokenizer files say, else as the vocabulary itself tells.",
 )
 flags.DEFINE_string(
     "report", None, "JSON file for sizes, differences, time and memory."

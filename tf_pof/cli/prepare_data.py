@@ -58,13 +58,15 @@ _OUTPUT = flags.DEFINE_string(
 _VOCAB = flags.DEFINE_string(
     "vocab",
     None,
-    "The WordPiece vocabulary, one token a line; that of bert-base-uncased by "
+    "The WordPiece vocabulary, one token a line, or a Hugging Face "
+    "tokenizer.json that holds one; that of bert-base-uncased by "
     "default. It must be that of the model to train.",
 )
 _LOWERCASE = flags.DEFINE_bool(
     "lowercase",
-    True,
-    "Lower-cases the text and strips accents, as uncased models need it.",
+    None,
+    "Lower-cases the text and strips accents, as uncased models need it; by "
+    "default as the files beside --vocab say, else as it tells itself.",
 )
 _MAX_SEQUENCE_LENGTH = flags.DEFINE_integer(
     "max_sequence_length",
@@ -182,6 +184,7 @@ def _report(console, meta, seconds):
         ("validation examples", f"{meta.num_validation:,}"),
         ("random next sentences", f"{share:.1%}"),
         ("shards", str(len(meta.train_shards + meta.validation_shards))),
+        ("words", meta.tokenizer_settings.describe()),
         ("size", f"{written / 1e6:.1f} MB"),
         ("text", f"{megabytes:.1f} MB in {seconds:.1f} s"),
     ):

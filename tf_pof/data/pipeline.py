@@ -33,6 +33,7 @@ from tf_pof.data import pool
 from tf_pof.data import records
 from tf_pof.data import runner
 from tf_pof.data import storage
+from tf_pof.data import tokenizer_files
 from tf_pof.data import work
 from tf_pof.data.examples import PairOptions
 from tf_pof.data.tokenizer import WordPiece
@@ -71,7 +72,7 @@ def prepare(
     vocab_file: str,
     options: PairOptions = PairOptions(),
     separator: str = "blank_line",
-    lowercase: bool = True,
+    lowercase: bool | None = None,
     validation_fraction: float = 0.05,
     whole_word_masking: bool = False,
     num_shards: int | None = None,
@@ -89,10 +90,11 @@ def prepare(
     Args:
         pieces: the input, from `documents.plan_files` or `tfds_text.plan`.
         output: folder to make. Other files than a data set's stay in it.
-        vocab_file: WordPiece vocabulary.
+        vocab_file: WordPiece vocabulary, or Hugging Face's tokenizer.json.
         options: how to draw segment pairs.
         separator: of documents in text files, "blank_line" or "line".
-        lowercase: whether to lower-case and strip accents.
+        lowercase: whether to lower-case and strip accents; by default as
+            the files beside the vocabulary say, or as it tells itself.
         validation_fraction: share of the documents that goes to validation,
             chosen by a hash of their text; see `plan.settle_split` for few
             documents.
@@ -140,8 +142,8 @@ def prepare(
         folders.settle(output)
         folders.check_output(output, overwrite)
         job = work.Job(
-            folders.find(output), vocab_file, lowercase, separator, options,
-            validation_fraction, num_shards, seed,
+            folders.find(output), vocab_file, tokenizer.settings, separator,
+            options, validation_fraction, num_shards, seed,
         )  # fmt: skip
         stamps = _stamps(pieces)
         values = dataclasses.asdict(job) | {
@@ -215,7 +217,7 @@ def _num_workers(number: int | None, pieces) -> int:
 
 
 def _vocabulary(path, tokenizer) -> bytes:
-    contents = storage.read_bytes(path)
+    contents = tokenizer_files.vocab_txt(path)
     if hashlib.sha256(contents).hexdigest() != tokenizer.sha256:
         raise ValueError(
             f"The vocabulary {path} changed while it was used: give the same "
@@ -274,7 +276,7 @@ def _collect(job, pieces, tokenizer, whole_word, arguments):
         sequence_length=job.pairs.max_sequence_length,
         vocab_size=len(tokenizer.vocabulary),
         vocab_sha256=tokenizer.sha256,
-        lowercase=job.lowercase,
+        **job.tokenizer.to_dict(),
         whole_word_masking=whole_word,
         seed=job.seed,
         num_train=sum(columns["train_counts"]),

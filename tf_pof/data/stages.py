@@ -33,14 +33,15 @@ from tf_pof.data import storage
 from tf_pof.data import tokenized
 from tf_pof.data import work
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.data.work import Job
 
 BLOCK_CHARACTERS = 4 << 20
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(vocab_file: str, lowercase: bool) -> WordPiece:
-    return WordPiece(vocab_file, lowercase)
+def _tokenizer(vocab_file: str, settings: TokenizerSettings) -> WordPiece:
+    return WordPiece(vocab_file, settings=settings)
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -117,7 +118,7 @@ def make_parts(job: Job, element: tuple[int, documents.Piece]) -> None:
     report = work.read_mark(mark, work.PieceReport)
     if report and work.is_whole(job, report):
         return
-    tokenizer = _tokenizer(job.vocab_file, job.lowercase)
+    tokenizer = _tokenizer(job.vocab_file, job.tokenizer)
     parts = []
     totals: dict[str, int] = collections.Counter()
     candidates: list[work.Candidate] = []
@@ -191,7 +192,7 @@ def _split(job, found, draws, number, seen):
 
 
 def _write_part(job, number, block, training, validation) -> work.Part:
-    tokenizer = _tokenizer(job.vocab_file, job.lowercase)
+    tokenizer = _tokenizer(job.vocab_file, job.tokenizer)
     made = examples.build(
         training, job.pairs, tokenizer.cls_id, tokenizer.sep_id
     )
@@ -215,7 +216,7 @@ def _write_part(job, number, block, training, validation) -> work.Part:
 
 def _build_validation(job: Job, shard: plan.Shard):
     """Makes the examples of a validation shard and their keys."""
-    tokenizer = _tokenizer(job.vocab_file, job.lowercase)
+    tokenizer = _tokenizer(job.vocab_file, job.tokenizer)
     held_out = work.read_documents(job, [name for name, _ in shard.parts])
     made = examples.build(
         held_out, job.pairs, tokenizer.cls_id, tokenizer.sep_id

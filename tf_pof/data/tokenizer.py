@@ -4,149 +4,94 @@ The ids are those of `BasicTokenizer` followed by `WordpieceTokenizer` in
 google-research/bert (tokenization.py). `FastBertTokenizer` is ten times
 faster than tf-text's `BertTokenizer` but its normaliser differs from the
 reference (control characters, unassigned code points, the length of long
-words). So the normalising is done here, exactly as the reference does it,
-and only the normalised text goes to `FastWordpieceTokenizer`. English
-sentences rarely need more than `str.lower`.
+words). So only text that `tf_pof.data.normalizer` has normalised goes to
+`FastWordpieceTokenizer`.
 """
 
-from collections.abc import Sequence
-import hashlib
-import re
-import unicodedata
+from collections.abc import Iterable, Sequence
+import operator
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-MAX_WORD_CHARACTERS = 100
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-# Han blocks as the reference lists them: later extensions are not spaced.
-_HAN = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
-)
-# A word in normalised text: non-ASCII punctuation is spaced by then.
-_LONG_WORD = re.compile(
-    r"[^\s!-/:-@\[-`{-~]{%d,}" % (MAX_WORD_CHARACTERS + 1)
-)
-# Words that may have more than 100 bytes: UTF-8 takes at most 4 a character.
-_WIDE_WORD = re.compile(r"[^\s!-/:-@\[-`{-~]{26,}")
+from tf_pof.data import packing, tokenizer_files, vocabulary
+from tf_pof.data.normalizer import MAX_WORD_CHARACTERS, Normalizer
+from tf_pof.data.tokenizer_settings import TokenizerSettings
+from tf_pof.data.vocabulary import SPECIAL_TOKENS
 
 
-def _clean_character(character: str) -> str:
-    """What the reference's cleaning and Han spacing make of a character."""
-    code = ord(character)
-    category = unicodedata.category(character)
-    if character in "\t\n\r" or category in ("Zs", "Zl", "Zp"):
-        return " "
-    if code == 0xFFFD or category in ("Cc", "Cf"):
-        return ""
-    if any(first <= code <= last for first, last in _HAN):
-        return f" {character} "
-    return character
+def _findable(token: str, number: int) -> str:
+    """A token for the table of words.
 
-
-class _CharacterMap(dict):
-    """A table for `str.translate` that works entries out when first met."""
-
-    def __init__(self, function):
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, code):
-        value = self[code] = self._function(chr(code))
-        return value
+    One that no text gives, and that the table does not take, has a name there
+    that is not found either, since a blank separates words.
+    """
+    if not token or "\0" in token or len(token) > MAX_WORD_CHARACTERS + 2:
+        return f"[unused {number}]"
+    return token
 
 
 class WordPiece:
-    """Text to BERT token ids.
+    """Text to BERT token ids, and back.
 
     Args:
-        vocab_file: one token a line, as in BERT's vocab.txt.
+        vocab_file: one token a line, as in BERT's vocab.txt; or a
+            tokenizer.json of Hugging Face's that holds such a vocabulary.
         lowercase: whether to lower-case and strip accents (uncased models).
+        settings: instead of `lowercase`, all that can be set. By default what
+            the files beside the vocabulary say, or else the vocabulary itself,
+            see `tf_pof.data.tokenizer_files.settings_of`.
 
     Attributes:
         vocabulary: list of the tokens; the index is the id.
-        sha256: hex digest of the file's bytes.
+        settings: as above.
+        sha256: hex digest of the vocab.txt's bytes.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
 
     Raises:
-        ValueError: if the file is not a WordPiece vocabulary.
+        ValueError: if the file is not a WordPiece vocabulary, or what stands
+            beside it is the tokenizer of something else than a BERT.
     """
 
-    def __init__(self, vocab_file: str, lowercase: bool = True):
-        try:
-            with tf.io.gfile.GFile(vocab_file, "rb") as file:
-                content = file.read()
-        except tf.errors.OpError as error:
-            raise ValueError(
-                f"The vocabulary {vocab_file} cannot be read "
-                f"({error.message}): give a file with one WordPiece a line."
-            ) from None
-        self.sha256 = hashlib.sha256(content).hexdigest()
-        self.lowercase = lowercase
-        try:
-            lines = content.decode("utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{vocab_file} is not UTF-8 at byte {error.start}: give a "
-                "WordPiece vocabulary with one token a line."
-            ) from None
-        self.vocabulary = [line.strip() for line in lines]
-        while self.vocabulary and not self.vocabulary[-1]:
-            self.vocabulary.pop()
+    def __init__(
+        self,
+        vocab_file: str,
+        lowercase: bool | None = None,
+        settings: TokenizerSettings | None = None,
+    ):
+        found = vocabulary.read(vocab_file)
+        if settings is None:
+            settings = (
+                tokenizer_files.settings_of(vocab_file)
+                if lowercase is None
+                else TokenizerSettings(lowercase)
+            )
+        self.settings = settings
+        self.sha256 = found.sha256
+        self.vocabulary = list(found.tokens)
         ids = {token: i for i, token in enumerate(self.vocabulary)}
-        missing = [token for token in SPECIAL_TOKENS if token not in ids]
-        if missing:
-            raise ValueError(
-                f"{vocab_file} has no {', '.join(missing)}: give a BERT "
-                "vocabulary with one token a line."
-            )
-        if len(ids) != len(self.vocabulary):
-            raise ValueError(
-                f"{vocab_file} holds {len(self.vocabulary)} lines but "
-                f"{len(ids)} different tokens: remove the repeated lines."
-            )
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             ids[token] for token in SPECIAL_TOKENS
         )
-        self._characters = set("".join(self.vocabulary))
-        # Stands for what no vocabulary word can hold, so that the word
-        # becomes [UNK].
-        self._outside = next(
-            chr(code)
-            for code in range(0xE000, 0xF8FF)
-            if chr(code) not in self._characters
-        )
-        self._clean = _CharacterMap(_clean_character)
-        self._split = _CharacterMap(self._split_character)
+        self._normalizer = Normalizer(settings, self.vocabulary)
         self._tokenizers = {}
-
-    def _split_character(self, character: str) -> str:
-        """What accent stripping and punctuation splitting make of it."""
-        category = unicodedata.category(character)
-        if category == "Mn" and self.lowercase:
-            return ""
-        if category.startswith("P"):
-            return f" {character} "
-        # tf-text may know a newer Unicode than Python, where this one is
-        # punctuation.
-        if category in ("Cn", "Cs") and character not in self._characters:
-            return self._outside
-        return character
+        try:
+            self._wordpiece(MAX_WORD_CHARACTERS)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{vocab_file} cannot be used as a vocabulary: "
+                f"{str(error).splitlines()[0][:200]}"
+            ) from None
 
     def _wordpiece(self, max_bytes: int) -> tf_text.FastWordpieceTokenizer:
         if max_bytes not in self._tokenizers:
             with tf.init_scope():
                 self._tokenizers[max_bytes] = tf_text.FastWordpieceTokenizer(
-                    self.vocabulary,
+                    [
+                        _findable(self._normalizer.token(token), number)
+                        for number, token in enumerate(self.vocabulary)
+                    ],
                     max_bytes_per_word=max_bytes,
                     token_out_type=tf.int32,
                     unknown_token="[UNK]",
@@ -154,43 +99,8 @@ class WordPiece:
         return self._tokenizers[max_bytes]
 
     def normalize(self, text: str) -> str:
-        """Does all that the reference does before it looks words up.
-
-        Args:
-            text: any string.
-
-        Returns:
-            The text cleaned, lower-cased and stripped of accents if the
-            tokenizer is, with spaces around Han and around punctuation that
-            is not ASCII, and without words over 100 characters.
-        """
-        text = text.translate(self._clean)
-        if self.lowercase:
-            text = unicodedata.normalize("NFD", text.lower())
-        return _LONG_WORD.sub(self._outside, text.translate(self._split))
-
-    def _normalize_all(self, texts: Sequence[str]) -> tuple[list[str], bool]:
-        """Normalises texts; also says whether a word has over 100 bytes."""
-        lowercase = self.lowercase
-        normalized = []
-        wide = False
-        for text in texts:
-            # Such text has no control characters and nothing to strip; its
-            # long words are left to the byte limit.
-            if text.isascii() and text.isprintable():
-                normalized.append(text.lower() if lowercase else text)
-                continue
-            text = self.normalize(text)
-            normalized.append(text)
-            wide = wide or any(
-                len(word.encode()) > MAX_WORD_CHARACTERS
-                for word in _WIDE_WORD.findall(text)
-            )
-        if wide:
-            normalized = [
-                _LONG_WORD.sub(self._outside, text) for text in normalized
-            ]
-        return normalized, wide
+        """A text as its words are looked up, see `Normalizer.one`."""
+        return self._normalizer.one(text)
 
     def tokenize_strings(self, texts: Sequence[str]) -> tf.RaggedTensor:
         """Tokenizes Python strings, see `tokenize`.
@@ -200,8 +110,11 @@ class WordPiece:
 
         Returns:
             int32 ragged tensor [n, (tokens)].
+
+        Raises:
+            TypeError: if that is not what they are.
         """
-        normalized, wide = self._normalize_all(texts)
+        normalized, wide = self._normalizer.all(_strings(texts, "texts"))
         wordpiece = self._wordpiece(MAX_WORD_CHARACTERS * (4 if wide else 1))
         return wordpiece.tokenize(
             tf.constant(normalized, tf.string, [len(normalized)])
@@ -222,7 +135,7 @@ class WordPiece:
 
         def normalize(values):
             texts = [value.decode("utf-8", "ignore") for value in values]
-            normalized, wide = self._normalize_all(texts)
+            normalized, wide = self._normalizer.all(texts)
             array = np.array([text.encode() for text in normalized], object)
             return array, np.bool_(wide)
 
@@ -265,28 +178,152 @@ class WordPiece:
             (1 on tokens).
 
         Raises:
-            ValueError: if the numbers of texts and pairs differ.
+            TypeError: if the texts are no strings or the length no integer.
+            ValueError: if the numbers of texts and pairs differ, or the length
+                leaves no room for them.
         """
-        segments = [self.tokenize_strings(texts)]
+        segments = [_strings(texts, "texts")]
         if pairs is not None:
-            if len(pairs) != len(texts):
+            segments.append(_strings(pairs, "pairs"))
+            if len(segments[0]) != len(segments[1]):
                 raise ValueError(
-                    f"{len(texts)} texts came with {len(pairs)} pairs: give "
-                    "one second text for each first."
+                    f"{len(segments[0])} texts came with {len(segments[1])} "
+                    "pairs: give one second text for each first."
                 )
-            segments.append(self.tokenize_strings(pairs))
-        trimmer = tf_text.ShrinkLongestTrimmer(
-            sequence_length - 1 - len(segments)
+        packing.room(sequence_length, len(segments))
+        tokens = [self.tokenize_strings(segment) for segment in segments]
+        packed = self._pack(
+            sequence_length,
+            *(part.numpy() for t in tokens for part in _parts(t)),
         )
-        token_ids, segment_ids = tf_text.combine_segments(
-            trimmer.trim(segments), self.cls_id, self.sep_id
+        return dict(zip(packing.NAMES, packed))
+
+    def encode_tensor(
+        self,
+        texts: tf.Tensor,
+        sequence_length: int,
+        pairs: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """Packs texts of tensors, also inside a `tf.data` map; see `encode`.
+
+            dataset.map(lambda text: tokenizer.encode_tensor(text, 128))
+
+        Bytes that are not UTF-8 are left out. Such a graph has steps in
+        Python, so it cannot be exported; whole batches are the fastest.
+
+        Args:
+            texts: string tensor [n], or [] for one text.
+            sequence_length: length S of the result, special tokens included.
+            pairs: string tensor of the same shape, or None.
+
+        Returns:
+            Three int32 tensors [n, S], or [S] of one text.
+
+        Raises:
+            TypeError: if the texts are no strings.
+            ValueError: if they have another rank, or a length leaves no room.
+        """
+        segments = [texts] if pairs is None else [texts, pairs]
+        segments = [tf.convert_to_tensor(segment) for segment in segments]
+        for segment in segments:
+            if segment.dtype != tf.string:
+                raise TypeError(
+                    f"Texts must be strings, not {segment.dtype.name}."
+                )
+            if segment.shape.rank not in (0, 1):
+                raise ValueError(
+                    "Texts must have the shape [n], or [] for one text, not "
+                    f"{segment.shape}."
+                )
+        packing.room(sequence_length, len(segments))
+        rank = segments[0].shape.rank
+        tokens = [self.tokenize(tf.reshape(x, [-1])) for x in segments]
+        packed = tf.numpy_function(
+            lambda *parts: self._pack(sequence_length, *parts),
+            [part for t in tokens for part in _parts(t)],
+            [tf.int32] * len(packing.NAMES),
         )
-        token_ids, mask = tf_text.pad_model_inputs(
-            token_ids, sequence_length, self.pad_id
-        )
-        segment_ids, _ = tf_text.pad_model_inputs(segment_ids, sequence_length)
+        if rank == 0:
+            packed = [x[0] for x in packed]
+        shape = segments[0].shape + [sequence_length]
         return {
-            "token_ids": token_ids.numpy().astype(np.int32),
-            "segment_ids": segment_ids.numpy().astype(np.int32),
-            "padding_mask": mask.numpy().astype(np.int32),
+            name: tf.ensure_shape(x, shape)
+            for name, x in zip(packing.NAMES, packed)
         }
+
+    def _pack(self, sequence_length, *parts):
+        """`packing.pack` of tokens and row splits, text by text."""
+        return packing.pack(
+            list(zip(parts[::2], parts[1::2])),
+            sequence_length,
+            self.cls_id,
+            self.sep_id,
+            self.pad_id,
+        )
+
+    def decode(self, token_ids: Sequence) -> str | list[str]:
+        """The words of token ids, with single blanks between them.
+
+        Lower-casing, accents and the original's spaces do not come back, and
+        punctuation stands by itself.
+
+        Args:
+            token_ids: integers [S] of one text; or [n, S], or lists of
+                different lengths, of several.
+
+        Returns:
+            One string, or n of them, without [CLS], [SEP] and [PAD].
+
+        Raises:
+            TypeError: if they are no integers.
+            ValueError: if an id is not in the vocabulary.
+        """
+        if isinstance(token_ids, (tf.Tensor, tf.RaggedTensor)):
+            token_ids = token_ids.numpy()
+        try:
+            rows = list(token_ids)
+            if rows and np.ndim(rows[0]):
+                return [self.decode(row) for row in rows]
+            rows = [operator.index(i) for i in rows]
+        except TypeError:
+            raise TypeError(
+                "token_ids must be a list of integers, or several such lists."
+            ) from None
+        outside = [i for i in rows if not 0 <= i < len(self.vocabulary)]
+        if outside:
+            raise ValueError(
+                f"There is no token {outside[0]}: the vocabulary has ids from "
+                f"0 to {len(self.vocabulary) - 1}."
+            )
+        left_out = (self.cls_id, self.sep_id, self.pad_id)
+        words = [self.vocabulary[i] for i in rows if i not in left_out]
+        return " ".join(words).replace(" ##", "")
+
+
+def _parts(tokens: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tokens.flat_values, tokens.row_splits
+
+
+def _strings(texts, name: str) -> list[str]:
+    """Several strings as a list.
+
+    Raises:
+        TypeError: if that is not what the texts are.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(
+            f"{name} must be a list of strings, not one string: put it into a "
+            "list, [text]."
+        )
+    if isinstance(texts, tf.Tensor) or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"{name} must be a list of strings, not {type(texts).__name__}; "
+            "tensors are for tokenize and encode_tensor."
+        )
+    found = list(texts)
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"{name}[{index}] must be a string, not {type(text).__name__}."
+            )
+    return found

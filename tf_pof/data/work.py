@@ -27,6 +27,7 @@ from tf_pof.data import examples
 from tf_pof.data import records
 from tf_pof.data import storage
 from tf_pof.data import tokenized
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 
 # As many documents are few: their sizes decide which ones validation gets.
 MOST_CANDIDATES = 16
@@ -60,7 +61,7 @@ class Job:
     Attributes:
         work_folder: where parts and marks go; all workers must see it.
         vocab_file: of the tokenizer.
-        lowercase: of the tokenizer.
+        tokenizer: its settings.
         separator: of documents in text files.
         pairs: how to draw segment pairs.
         validation_fraction: share of the documents kept for validation.
@@ -72,7 +73,7 @@ class Job:
 
     work_folder: str
     vocab_file: str
-    lowercase: bool
+    tokenizer: TokenizerSettings
     separator: str
     pairs: examples.PairOptions
     validation_fraction: float

@@ -11,6 +11,7 @@ from ai_edge_litert import interpreter as litert
 import numpy as np
 import rich.console
 
+from tf_pof.data import tokenizer_settings
 from tf_pof.export import archive
 from tf_pof.export.litert import LiteModel
 from tf_pof.tasks import evaluation
@@ -73,7 +74,9 @@ class ScoredFile:
                 f"{self.num_labels} classes, and it computes {width}."
             )
         self.labels, self.task = details["labels"], details["task"]
-        self.lowercase = details["lowercase"]
+        self.tokenizer_settings = tokenizer_settings.from_dict(
+            details, f"{path}: {archive.DETAILS}"
+        )
         self.config = types.SimpleNamespace(
             vocabulary_size=details["config"]["vocabulary_size"],
             max_sequence_length=self._lite.sequence_lengths[-1],

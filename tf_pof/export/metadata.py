@@ -18,6 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
 from tf_pof._keras import keras
+from tf_pof.data import tokenizer_files
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.export import flatbuffer, graph
 from tf_pof.export import metadata_tables as tables
 from tf_pof.export.archive import DETAILS, LABELS, VOCABULARY
@@ -76,14 +78,12 @@ def details(
     if provenance is None:
         provenance = dict(getattr(model, "sparsity", None) or {})
     labels = getattr(model, "labels", None)
-    lowercase = getattr(model, "lowercase", None)
     return {
         "version": _VERSION,
         "head": model.head,
         "num_labels": model.num_labels,
         "labels": None if labels is None else list(labels),
-        # Most vocabularies are uncased, and few folders say so.
-        "lowercase": lowercase is not False,
+        **_tokenizer(model).to_dict(),
         "config": dataclasses.asdict(model.config),
         "inputs": sorted(model.input),
         "outputs": graph.output_names(model),
@@ -96,6 +96,12 @@ def details(
             {k: v for k, v in provenance.items() if k != "tensors"}
         ),
     }
+
+
+def _tokenizer(model) -> TokenizerSettings:
+    if model.tokenizer_settings is None and model.vocab_file:
+        return tokenizer_files.settings_of(model.vocab_file)
+    return model.tokenizer_settings or TokenizerSettings()
 
 
 def add(
@@ -114,10 +120,11 @@ def add(
 
     Raises:
         OSError: if the vocabulary cannot be read.
+        ValueError: if it is none.
     """
     files = {}
     if vocab_file:
-        files[VOCABULARY] = pathlib.Path(vocab_file).read_bytes()
+        files[VOCABULARY] = tokenizer_files.vocab_txt(vocab_file)
     if described["labels"]:
         files[LABELS] = ("\n".join(described["labels"]) + "\n").encode()
     model = flatbuffer.read(contents)

@@ -15,6 +15,7 @@ import rich.table
 
 from tf_pof._keras import keras
 from tf_pof import files
+from tf_pof.data import tokenizer_files
 from tf_pof.export import encodings, metadata, parity, size
 from tf_pof.export.convert import convert
 from tf_pof.models import bert, weights
@@ -76,9 +77,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         files.require_file_path(settings.report, "The report")
     keras.mixed_precision.set_global_policy("float32")
     model, provenance = load(settings.model)
-    model.vocab_file = settings.vocab or model.vocab_file
-    if settings.lowercase is not None:
-        model.lowercase = settings.lowercase
+    tokenizer_files.override(model, settings.vocab, settings.lowercase)
     _check_zeros(model, settings, console)
     described = metadata.details(
         model,

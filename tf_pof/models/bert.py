@@ -88,8 +88,8 @@ def build(
       "classifier": also "logits" [batch, num_labels] float32;
       "span": also "start_logits" and "end_logits" [batch, seq] float32.
     A BERT classifier has a pooler whatever the config says. The model has the
-    attributes `config`, `head`, `num_labels` and `vocab_file` (None or a
-    path).
+    attributes `config`, `head`, `num_labels`, `vocab_file` (None or a path)
+    and `tokenizer_settings` (None or a `TokenizerSettings` of tf_pof.data).
 
     Args:
         config: sizes.
@@ -177,6 +177,7 @@ def describe(
     # JSON has no numbers of numpy.
     model.num_labels = int(num_labels)
     model.vocab_file = vocab_file
+    model.tokenizer_settings = None
     return model
 
 

@@ -16,6 +16,7 @@ import pydantic
 
 from tf_pof._keras import keras
 from tf_pof import files, untrusted
+from tf_pof.data import tokenizer_files
 from tf_pof.models import bert
 from tf_pof.models import checkpoints
 from tf_pof.models.checkpoints import assign
@@ -23,9 +24,7 @@ from tf_pof.models.checkpoints import huggingface
 from tf_pof.models.stored import Description
 
 _ZOO = os.path.join(os.path.dirname(__file__), "zoo")
-VOCAB = "vocab.txt"
 SPARSITY = "sparsity.json"
-TOKENIZER = "tokenizer_config.json"
 QUANTIZATION = "quantization.json"
 _LOG = logging.getLogger(__name__)
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -47,10 +46,6 @@ class _Sparsity(untrusted.Schema):
     zeros: _Zeros = 0
     size: _Size = 1
     tensors: dict[str, _SparseTensor] = {}
-
-
-class _Tokenizer(untrusted.Schema):
-    do_lower_case: bool | None = None
 
 
 def bundled() -> list[str]:
@@ -107,8 +102,9 @@ def load(
 
     Returns:
         A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
-        path), `lowercase` (of its texts; None if unknown), `sparsity` (None or
-        the contents of sparsity.json), `labels` and `new_weights`. It is a
+        path), `tokenizer_settings` (of its texts; None if unknown),
+        `sparsity` (None or the contents of sparsity.json), `labels` and
+        `new_weights`. It is a
         float model; `quantization` is None, or the contents of
         quantization.json if the head is the stored one.
 
@@ -144,7 +140,6 @@ def load(
         labels = description.labels(stored)
     sparsity = _read_sparsity(path)
     quantization = _read_quantization(path, stored) if same_head else None
-    lowercase = _read_lowercase(path)
     model = bert.build(
         stored.config,
         head,
@@ -162,13 +157,11 @@ def load(
         may_be_unused=() if all_or_none else assign.HEADS,
         tensors=(source, tensors),
     )
-    vocab_file = os.path.join(path, VOCAB)
-    model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
+    tokenizer_files.attach(model, path)
     model.labels = labels
     # A plain dict would be wrapped and tracked by Keras.
     model.sparsity = sparsity and types.MappingProxyType(sparsity)
     model.quantization = quantization and types.MappingProxyType(quantization)
-    model.lowercase = lowercase
     return model
 
 
@@ -200,11 +193,3 @@ def _read_quantization(folder, stored) -> dict | None:
         )
         return None
     return untrusted.read_json(path)
-
-
-def _read_lowercase(folder) -> bool | None:
-    """Whether the vocabulary is of lower-cased text, None if unknown."""
-    path = os.path.join(folder, TOKENIZER)
-    if not os.path.exists(path):
-        return None
-    return untrusted.read_json(path, _Tokenizer).do_lower_case

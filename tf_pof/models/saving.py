@@ -3,14 +3,14 @@
 import dataclasses
 import logging
 import os
-import pathlib
 
 from tf_pof._keras import keras
 from tf_pof import files, untrusted
+from tf_pof.data import tokenizer_files
 from tf_pof.models import stored, weights
 from tf_pof.models.checkpoints import assign, huggingface, tensor_names
 from tf_pof.models.config import BertConfig
-from tf_pof.models.folder import QUANTIZATION, SPARSITY, TOKENIZER, VOCAB
+from tf_pof.models.folder import QUANTIZATION, SPARSITY
 
 _LOG = logging.getLogger(__name__)
 # All files that saving writes; nothing else in a folder is ever touched.
@@ -18,8 +18,8 @@ _NAMES = (
     huggingface.CONFIG,
     huggingface.WEIGHTS,
     huggingface.COMPACT,
-    VOCAB,
-    TOKENIZER,
+    tokenizer_files.VOCAB,
+    tokenizer_files.CONFIG,
     SPARSITY,
     QUANTIZATION,
 )
@@ -40,7 +40,7 @@ def save(
     Args:
         model: built by `build` or `load`, possibly pruned or quantized.
         path: of the folder.
-        vocab_file: copied to vocab.txt; by default the model's own.
+        vocab_file: becomes vocab.txt; by default the model's own.
         sparsity: contents of sparsity.json (per-tensor sparsity, pattern,
             schedule, provenance); by default what a pruned model reports, or
             what the model was loaded or stripped with, with the zeros it has
@@ -70,11 +70,7 @@ def save(
         written[huggingface.COMPACT] = huggingface.to_compact_bytes(model)
     else:
         written[huggingface.WEIGHTS] = huggingface.to_bytes(model)
-    if vocab_file:
-        written[VOCAB] = pathlib.Path(vocab_file).read_bytes()
-    lowercase = getattr(model, "lowercase", None)
-    if lowercase is not None:
-        written[TOKENIZER] = _json({"do_lower_case": lowercase})
+    written |= tokenizer_files.written(model, vocab_file)
     if sparsity:
         written[SPARSITY] = _json(dict(sparsity))
     if hasattr(model, "quantization_state"):

@@ -16,7 +16,7 @@ _ATTRIBUTES = (
     "num_labels",
     "labels",
     "vocab_file",
-    "lowercase",
+    "tokenizer_settings",
 )
 
 

@@ -31,7 +31,7 @@ _ATTRIBUTES = (
     "num_labels",
     "labels",
     "vocab_file",
-    "lowercase",
+    "tokenizer_settings",
     "sparsity",
     "new_weights",
 )

@@ -65,9 +65,9 @@ def load(
 
     Returns:
         A model as of `tf_pof.models.bert.build`, with `vocab_file` (None or a
-        path), `lowercase` (of its texts; None if unknown), `sparsity` (None or
-        the contents of sparsity.json), `labels` (names of a classifier's
-        outputs, or None) and `new_weights`; a
+        path), `tokenizer_settings` (of its texts; None if unknown),
+        `sparsity` (None or the contents of sparsity.json), `labels` (names of
+        a classifier's outputs, or None) and `new_weights`; a
         `tf_pof.quantization.QuantizedModel` if it was saved as one.
 
     Raises:
@@ -135,7 +135,7 @@ def as_float32(model: QuantizedModel) -> QuantizedModel:
     plain = bert.build(
         model.config, model.head, model.num_labels, model.name, dtype="float32"
     )
-    for name in ("labels", "vocab_file", "lowercase", "sparsity"):
+    for name in ("labels", "vocab_file", "tokenizer_settings", "sparsity"):
         setattr(plain, name, getattr(model, name, None))
     values = weights.variables(model)
     for path, variable in weights.variables(plain).items():

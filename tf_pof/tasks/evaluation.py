@@ -13,7 +13,9 @@ import rich.table
 
 from tf_pof._keras import keras
 from tf_pof import files
+from tf_pof.data import tokenizer_files
 from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.tasks import registry, scoring, trained
 from tf_pof.tasks.classification import is_numbered
 from tf_pof.tasks.features import Features
@@ -28,7 +30,7 @@ class Scored(Protocol):
         num_labels: width of the classifier's logits.
         labels: names of the classes by id, or None.
         vocab_file: path, or None.
-        lowercase: whether the vocabulary is of lower-cased text, or None.
+        tokenizer_settings: what is done to its texts, or None if unknown.
         config: with `vocabulary_size` and `max_sequence_length`.
     """
 
@@ -36,7 +38,7 @@ class Scored(Protocol):
     num_labels: int
     labels: Sequence[str] | None
     vocab_file: str | None
-    lowercase: bool | None
+    tokenizer_settings: TokenizerSettings | None
     config: Any
 
 
@@ -149,7 +151,7 @@ def run(
         precision: of the forward pass, a Keras policy.
         vocab: path, by default the model's own.
         lowercase: whether the vocabulary is of lower-cased text; by default
-            as the model says, else True.
+            as the model or its vocabulary tells.
 
     Returns:
         Metrics by split.
@@ -185,9 +187,7 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """Like `run`, of a model that is loaded; `spec` is its name."""
     task = task_for(model, spec, options)
-    model.vocab_file = vocab or model.vocab_file
-    if lowercase is not None:
-        model.lowercase = lowercase
+    tokenizer_files.override(model, vocab, lowercase)
     scores = Splits(task, load_tokenizer(spec, model), batch_size)
     names = splits or task.evaluation_splits
     for split in names:
@@ -277,8 +277,7 @@ def load_tokenizer(spec: str, model: Scored) -> WordPiece:
         raise ValueError(
             f"{spec} has no vocab.txt: name its vocabulary with --vocab."
         )
-    # Most vocabularies are uncased, and few folders say so.
-    tokenizer = WordPiece(path, getattr(model, "lowercase", None) is not False)
+    tokenizer = WordPiece(path, settings=model.tokenizer_settings)
     size = model.config.vocabulary_size
     # Some tables have rows more, so that their number suits a processor.
     if len(tokenizer.vocabulary) > size:

@@ -8,7 +8,7 @@ import time
 import rich.console
 
 from tf_pof._keras import keras
-from tf_pof.data.tokenizer import WordPiece
+from tf_pof.data import tokenizer_files, vocabulary
 from tf_pof.distillation import Distiller
 from tf_pof import files
 from tf_pof.models import bert, saving, weights
@@ -180,9 +180,7 @@ def load_student(settings: Settings, task: Task) -> keras.Model:
         heads.put_in_order(student, task, settings.model)
     else:
         heads.adapt(student, task, settings.model)
-    student.vocab_file = settings.vocab or student.vocab_file
-    if settings.lowercase is not None:
-        student.lowercase = settings.lowercase
+    tokenizer_files.override(student, settings.vocab, settings.lowercase)
     if settings.freeze_embeddings:
         for layer in student.layers:
             if layer.name.endswith("_embedding"):
@@ -231,7 +229,7 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
         )
     files = [teacher.vocab_file, student.vocab_file]
     if None not in files:
-        words, own = (WordPiece(path).vocabulary for path in files)
+        words, own = (vocabulary.read(path).tokens for path in files)
         if words != own:
             raise ValueError(
                 f"The teacher {spec} has another vocabulary than the student "
@@ -243,6 +241,12 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
             f"The teacher {spec} has a vocabulary of "
             f"{teacher.config.vocabulary_size} tokens and the student of "
             f"{student.config.vocabulary_size}: they must read the same."
+        )
+    read = [teacher.tokenizer_settings, student.tokenizer_settings]
+    if None not in read and read[0] != read[1]:
+        raise ValueError(
+            f"The teacher {spec} reads {read[0].describe()} text and the "
+            f"student {read[1].describe()}: they must read the same."
         )
     heads.put_in_order(teacher, task, f"The teacher {spec}")
     return teacher

@@ -8,6 +8,7 @@ from tf_pof._keras import keras
 import tensorflow as tf
 
 from tf_pof import untrusted
+from tf_pof.data import tokenizer_files
 from tf_pof.models import resolve as models
 from tf_pof.pruning import schedules
 from tf_pof.pruning.fit import PrunedModel
@@ -140,9 +141,7 @@ def _restore(
         settings.model, task.head, task.num_labels, overrides or {}, depth + 1
     )
     model.labels = task.labels
-    model.vocab_file = settings.vocab or model.vocab_file
-    if settings.lowercase is not None:
-        model.lowercase = settings.lowercase
+    tokenizer_files.override(model, settings.vocab, settings.lowercase)
     restored = model
     if settings.schedule:
         restored = _pruned(model, settings, path)

@@ -1,14 +1,13 @@
 """The training program of teacher preparation and of student pruning."""
 
 import dataclasses
-import hashlib
 import os
 import time
 
 import rich.console
 
 from tf_pof._keras import keras
-from tf_pof.data import inputs, records
+from tf_pof.data import inputs, records, vocabulary
 from tf_pof.models import resolve as models, saving
 from tf_pof.pruning.wrapper import prune
 from tf_pof.training import loop, report, strategy as strategies
@@ -112,9 +111,10 @@ def build(
             "with the model's vocab.txt."
         )
     if student.vocab_file:
-        with open(student.vocab_file, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = vocabulary.read(student.vocab_file).sha256
         records.check_vocabulary(settings.data, digest, settings.model)
+    _check_tokenizer(student, settings.model, settings.data, meta)
+    student.tokenizer_settings = meta.tokenizer_settings
     length = settings.sequence_length or meta.sequence_length
     if student.config.max_sequence_length < length:
         raise ValueError(
@@ -124,6 +124,7 @@ def build(
     teacher = None
     if settings.teacher:
         teacher = models.resolve(settings.teacher, head="pretraining")
+        _check_tokenizer(teacher, settings.teacher, settings.data, meta)
     if settings.schedule is not None:
         student = prune(student, settings.schedule, **settings.pruning)
     distiller = PretrainingDistiller(
@@ -133,6 +134,17 @@ def build(
         settings.optimizer(), jit_compile=settings.jit_compile
     )
     return distiller
+
+
+def _check_tokenizer(model, spec, data, meta) -> None:
+    """Raises ValueError if a model reads other text than was prepared."""
+    own, wanted = model.tokenizer_settings, meta.tokenizer_settings
+    if own not in (None, wanted):
+        raise ValueError(
+            f"{data} was prepared from {wanted.describe()} text, but {spec} "
+            f"reads {own.describe()} text: prepare the data again with the "
+            "model's own vocabulary file as --vocab."
+        )
 
 
 def training_data(settings: Settings, strategy, start_step: int):

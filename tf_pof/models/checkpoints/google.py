@@ -21,6 +21,7 @@ from tf_pof._keras import keras  # isort: skip  (before TensorFlow)
 import tensorflow as tf
 
 from tf_pof import files, untrusted
+from tf_pof.data import tokenizer_files
 from tf_pof.models import bert
 from tf_pof.models.checkpoints import assign
 from tf_pof.models.checkpoints import bundle_index
@@ -240,8 +241,7 @@ def load(
             build_arguments["num_labels"] = len(bias)
     model = bert.build(config, head, **build_arguments)
     model.new_weights = _assign(model, fmt, values, prefix)
-    vocab_file = os.path.join(os.path.dirname(prefix), "vocab.txt")
-    model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
+    tokenizer_files.attach(model, os.path.dirname(prefix))
     return model
 
 
@@ -268,7 +268,10 @@ def _assign(model, fmt, values, prefix):
 
 
 def save(model: keras.Model, folder: str, kind: str = "tf1") -> str:
-    """Writes bert_config.json, vocab.txt (if known) and bert_model.ckpt.*
+    """Writes bert_config.json, bert_model.ckpt.* and, if known, vocab.txt.
+
+    tokenizer_config.json, which Google's own checkpoints lack, says what that
+    vocabulary's tokenizer does.
 
     A pruned model is stored with its masks applied. TF2 checkpoints can be
     restored into the Model Garden's encoder (functional or not).
@@ -303,8 +306,7 @@ def save(model: keras.Model, folder: str, kind: str = "tf1") -> str:
         "tf_pof_activation": config.activation,
     }
     written[CONFIG] = files.json_bytes(fields)
-    if model.vocab_file:
-        written["vocab.txt"] = pathlib.Path(model.vocab_file).read_bytes()
+    written |= tokenizer_files.written(model, model.vocab_file)
     files.write_set(folder, written)
     return os.path.join(folder, _PREFIX)
 

@@ -17,6 +17,7 @@ import h5py
 
 from tf_pof._keras import keras
 from tf_pof import files, untrusted
+from tf_pof.data import tokenizer_files
 from tf_pof.models import bert
 from tf_pof.models.checkpoints import assign
 from tf_pof.models.checkpoints import claims
@@ -261,8 +262,7 @@ def load(
         config, None if head == "auto" else head, **build_arguments
     )
     model.new_weights = _assign(model, name, values)
-    vocab_file = os.path.join(folder, _VOCAB)
-    model.vocab_file = vocab_file if os.path.exists(vocab_file) else None
+    tokenizer_files.attach_preset(model, folder, os.path.join(folder, _VOCAB))
     return model
 
 
@@ -354,15 +354,20 @@ def save(model: keras.Model, folder: str) -> str:
         "keras_nlp_version": "0.12.1",
         "parameter_count": backbone.count_params(),
     }
+    written = {}
     if model.vocab_file:
-        vocabulary = pathlib.Path(model.vocab_file).read_bytes()
+        vocabulary = tokenizer_files.vocab_txt(model.vocab_file)
         files.write_bytes(os.path.join(folder, _VOCAB), vocabulary)
+        settings = tokenizer_files.known(model, model.vocab_file)
+        if settings is not None:
+            written |= tokenizer_files.preset(settings, config.family)
     files.write_set(
         folder,
         {
             WEIGHTS: _weights_of(backbone, config.num_layers),
             "metadata.json": files.json_bytes(metadata),
             CONFIG: files.json_bytes(serialized),
+            **written,
         },
     )
     return folder
