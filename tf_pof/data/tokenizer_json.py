@@ -10,8 +10,6 @@ from typing import Any
 from tf_pof import untrusted
 
 NAME = "tokenizer.json"
-# How git-lfs begins the file that it leaves in place of a large one.
-_POINTER = b"version https://git-lfs"
 # Tokens that texts do not hold, so that nobody has to look them up as wholes.
 _SPECIAL = re.compile(r"\[(PAD|UNK|CLS|SEP|MASK|unused\d+)\]")
 # A vocab.txt cannot hold tokens with these, and no text gives them.
@@ -71,9 +69,7 @@ def read(path: str | os.PathLike) -> tuple[list[str], dict[str, Any]]:
         OSError: if it cannot be read.
     """
     path = os.fspath(path)
-    contents = untrusted.read_bytes(path)
-    check_content(contents, path)
-    file = untrusted.parse_json(contents, _File, path)
+    file = untrusted.read_json(path, _File)
     kind = file.model.get("type", "WordPiece")
     if kind != "WordPiece" or "merges" in file.model:
         raise _unsupported(path, f"its model is {str(kind)[:40]!r}")
@@ -95,15 +91,6 @@ def read(path: str | os.PathLike) -> tuple[list[str], dict[str, Any]]:
                 "file anew."
             )
     return _by_id(path, ids), _settings(path, file)
-
-
-def check_content(contents: bytes, path: str) -> None:
-    """Raises ValueError for the file that git-lfs leaves in place of one."""
-    if contents.startswith(_POINTER):
-        raise ValueError(
-            f"{path} is a pointer of git-lfs, not the file itself: fetch that "
-            "with `git lfs pull`."
-        )
 
 
 def check_added(path: str, token: str) -> None:

@@ -88,7 +88,6 @@ def _lines(tokens, path) -> bytes:
 
 
 def _split(contents, path) -> list[str]:
-    tokenizer_json.check_content(contents, path)
     try:
         text = contents.decode("utf-8-sig")
     except UnicodeDecodeError as error:
