@@ -26,7 +26,7 @@ import tensorflow as tf
 from tf_pof import files
 from tf_pof import untrusted
 from tf_pof.data import storage
-from tf_pof.data.tokenizer_settings import TokenizerSettings
+from tf_pof.data.tokenizer_settings import StatesSettings
 
 VERSION = 1
 SPLITS = ("train", "validation")
@@ -59,7 +59,7 @@ _Shard = Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainingMeta:
+class PretrainingMeta(StatesSettings):
     """What meta.json says of a prepared data set.
 
     Attributes:
@@ -67,9 +67,8 @@ class PretrainingMeta:
         sequence_length: most tokens an example has, special tokens included.
         vocab_size: number of lines of vocab.txt.
         vocab_sha256: hex digest of vocab.txt.
-        lowercase, strip_accents, tokenize_chinese_chars: what the tokenizer
-            did, see `TokenizerSettings`; older data sets have `lowercase`
-            alone.
+        lowercase, strip_accents, tokenize_chinese_chars: of the tokenizer;
+            older data sets have `lowercase` alone.
         whole_word_masking: whether masking is to take whole words.
         seed: of the pairs, the split and the shuffling.
         num_train, num_validation: examples of each split.
@@ -101,13 +100,6 @@ class PretrainingMeta:
     arguments: dict[str, Any]
     strip_accents: bool | None = None
     tokenize_chinese_chars: bool = True
-
-    @property
-    def tokenizer_settings(self) -> TokenizerSettings:
-        """What the tokenizer did."""
-        return TokenizerSettings(
-            self.lowercase, self.strip_accents, self.tokenize_chinese_chars
-        )
 
     def shards(self, split: str) -> list[tuple[str, int, int]]:
         """Returns (file name, examples, bytes) of each shard of a split.
@@ -162,10 +154,9 @@ def read_meta(folder: str) -> PretrainingMeta:
         raise ValueError(
             f"{path} is not of version {VERSION} of the format: {advice}"
         )
-    fields = dataclasses.fields(PretrainingMeta)
     missing = [
         field.name
-        for field in fields
+        for field in dataclasses.fields(PretrainingMeta)
         if field.default is dataclasses.MISSING and field.name not in values
     ]
     if missing:

@@ -63,6 +63,17 @@ class TokenizerSettings:
         }
 
 
+class StatesSettings:
+    """A base for what has the settings among its own fields."""
+
+    @property
+    def tokenizer_settings(self) -> TokenizerSettings:
+        """What the tokenizer did to the text."""
+        return TokenizerSettings(
+            self.lowercase, self.strip_accents, self.tokenize_chinese_chars
+        )
+
+
 class _Stored(untrusted.Schema):
     lowercase: bool
     strip_accents: bool | None = None
