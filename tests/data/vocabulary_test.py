@@ -106,7 +106,7 @@ def test_names_a_vocabulary_that_cannot_be_read(tmp_path):
         WordPiece(str(tmp_path / "none.json"))
     with pytest.raises(ValueError, match="There is no vocabulary"):
         WordPiece(None)
-    with pytest.raises(ValueError, match="Is a directory"):
+    with pytest.raises(ValueError, match="is a folder, not a file"):
         WordPiece(str(tmp_path))
 
 

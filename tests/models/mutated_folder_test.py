@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tf_pof
+from tf_pof.data.tokenizer_settings import TokenizerSettings
 from tf_pof.models import bert
 from tf_pof.models.config import BertConfig
 
@@ -69,7 +70,7 @@ def wholes(tmp_path_factory):
     """Folders with all the files, and the current one to change them in."""
     model = bert.build(CONFIG, "classifier", 3)
     model.labels = ("no", "maybe", "yes")
-    model.lowercase = True
+    model.tokenizer_settings = TokenizerSettings(True)
     rounded = tf_pof.quantize(model, "^layer_0_(query|key)")
     rounded.set_ranges({name: (-3.0, 3.0) for name in rounded.ranges()})
     tensors = {"layer_0_query/kernel": {"zeros": 4, "size": 16}}

@@ -61,7 +61,7 @@ def read(path: str | os.PathLike) -> Vocabulary:
     except OSError as error:
         raise ValueError(
             f"The vocabulary {path} cannot be read "
-            f"({error.strerror or error}): {_ADVICE}"
+            f"({error.strerror or str(error).rstrip('.')}): {_ADVICE}"
         ) from None
     _check(tokens, path)
     return Vocabulary(tuple(tokens), contents)
