@@ -101,9 +101,9 @@ REFUSED = [
     ),
     (
         "finetune",
-        SST2 + MODEL + "--log_every=3 --evaluate_every=4",
+        SST2 + MODEL + "--evaluate_every=year",
         2,
-        "--evaluate_every=4 is not a multiple",
+        "--evaluate_every=year: .*not a number of steps, or epoch",
     ),
     (
         "finetune",

@@ -299,3 +299,22 @@ def test_splits_are_read_once(finished, tiny_tasks, tiny_vocab, monkeypatch):
     first = splits.score(model, "validation")
     monkeypatch.setattr(task, "examples", None)
     assert splits.score(model, "validation") == first
+
+
+def test_an_output_that_cannot_be_written_is_said_first(
+    tiny_tasks, tmp_path, monkeypatch
+):
+    def load(spec):
+        raise AssertionError("The model is loaded.")
+
+    monkeypatch.setattr(evaluation.trained, "load", load)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder/metrics.json").mkdir(parents=True)
+    for output, what in (
+        (str(tmp_path / "file"), "is no folder"),
+        ("", "empty name"),
+        ("/", "root folder"),
+        (str(tmp_path / "folder"), "metrics.json is a folder"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            run("model", tiny_tasks["sst2"], output=output)

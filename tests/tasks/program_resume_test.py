@@ -193,42 +193,75 @@ def test_sequences_longer_than_model_or_teacher_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-# Where processes end themselves: the moment, and the step to go on from.
-KILLED = {
-    "after step 3, before any checkpoint": """
+# Where processes end themselves, and with which code.
+_AFTER_STEP_3 = """
+import signal
 from tf_pof.training import callbacks
 real = callbacks.SaveCheckpoints.on_train_batch_end
 def kill(self, batch, logs=None):
     real(self, batch, logs)
     if int(self.model.optimizer.iterations.numpy()) == 3:
-        os.kill(os.getpid(), 9)
+        {kill}
 callbacks.SaveCheckpoints.on_train_batch_end = kill
-""",
-    "while checkpoint 10 is written": """
+"""
+_IN_CHECKPOINT = """
+import signal
 import tensorflow as tf
 real = tf.train.CheckpointManager._record_state
 def kill(self):
-    if "ckpt-10" in str(self._maybe_delete):
-        os.kill(os.getpid(), 9)
+    if "ckpt-{step}" in str(self._maybe_delete):
+        {kill}
     real(self)
 tf.train.CheckpointManager._record_state = kill
+"""
+_KILL = "os.kill(os.getpid(), 9)"
+_TERMINATE = "os.kill(os.getpid(), signal.SIGTERM)"
+_INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
+KILLED = {
+    "after step 3, before any checkpoint": (
+        _AFTER_STEP_3.format(kill=_KILL),
+        -9,
+    ),
+    "there by SIGTERM": (_AFTER_STEP_3.format(kill=_TERMINATE), 1),
+    "while checkpoint 10 is written, by SIGINT": (
+        _IN_CHECKPOINT.format(kill=_INTERRUPT, step=10),
+        1,
+    ),
+    "while checkpoint 15 is written": (
+        _IN_CHECKPOINT.format(kill=_KILL, step=15),
+        -9,
+    ),
+    "by a second signal while the first is heeded": (
+        _AFTER_STEP_3.format(kill=_INTERRUPT).replace("== 3", "== 17")
+        + f"""
+from tf_pof.training import checkpoint
+def again(self):
+    if int(self._model.optimizer.iterations.numpy()) == 17:
+        {_TERMINATE}
+checkpoint.Checkpointer.tidy = again
 """,
-    "in the final evaluation": """
+        -15,
+    ),
+    "in the final evaluation": (
+        """
 from tf_pof.tasks import scoring
 def kill(model, features, batch_size, console):
     os.kill(os.getpid(), 9)
 scoring.outputs_of = kill
 """,
-    "before the report": """
+        -9,
+    ),
+    "before the report": (
+        """
 from tf_pof.training import report
-real = report.write_json
-def kill(path, value):
-    if path.endswith("report.json"):
-        os.kill(os.getpid(), 9)
-    real(path, value)
-report.write_json = kill
+def kill(folder, result):
+    os.kill(os.getpid(), 9)
+report.write = kill
 """,
+        -9,
+    ),
 }
+_SAID = "finetune: interrupted; the same command goes on from here"
 
 
 def test_killed_runs_end_bit_identical(tiny_tasks, tiny_model, tmp_path):
@@ -241,10 +274,15 @@ def test_killed_runs_end_bit_identical(tiny_tasks, tiny_model, tmp_path):
         )
 
     whole = start("whole")
-    for moment, before in KILLED.items():
+    for moment, (before, code) in KILLED.items():
         broken = start("broken", before)
-        assert broken.wait() == -9, (moment, broken.printed)
+        assert broken.wait() == code, (moment, broken.printed)
         assert not (tmp_path / "broken/report.json").exists(), moment
+        if code == 1:
+            assert broken.printed.splitlines()[-1] == _SAID, moment
+            assert "Traceback" not in broken.printed
+            left = [path.name for path in tmp_path.rglob("*")]
+            assert not [n for n in left if "tmp" in n or "temp" in n], moment
     assert "Going on from step 21 of 21" in start("broken").finish()
     whole.finish()
     a, b = (

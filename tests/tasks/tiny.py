@@ -211,7 +211,9 @@ RUN = {
     "weight_decay": 0.0,
     "dropout": 0.0,
     "log_every": 8,
+    "evaluate_every": 0,
     "checkpoint_every": 24,
+    "keep_checkpoints": True,
 }
 # A few steps that differences in rounding do not grow in.
 SHORT = RUN | {

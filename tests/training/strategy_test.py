@@ -25,6 +25,7 @@ FLAGS = [
     "--checkpoint_every=5",
     "--log_every=5",
     "--evaluate_every=5",
+    "--keep_checkpoints",
 ]
 
 

@@ -1,13 +1,16 @@
 """bin/evaluate: scores a fine-tuned model on a task."""
 
+import contextlib
 import os
 
 from absl import app, flags
 import rich.console
 
+from tf_pof import files
 from tf_pof.cli import common, task_flags
 
 FLAGS = flags.FLAGS
+_NOTHING = contextlib.nullcontext()
 
 flags.DEFINE_string(
     "model",
@@ -88,12 +91,15 @@ def main(argv):
         from tf_pof.tasks import evaluation
 
         values["precision"] = FLAGS.precision
-    evaluation.run(
-        path,
-        task_flags.options(),
-        rich.console.Console(),
-        **values,
-    )
+    if FLAGS.output is not None:
+        files.require_folder_path(FLAGS.output, "The output")
+    with files.only_writer(FLAGS.output) if FLAGS.output else _NOTHING:
+        evaluation.run(
+            path,
+            task_flags.options(),
+            rich.console.Console(),
+            **values,
+        )
 
 
 def run():

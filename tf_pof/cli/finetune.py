@@ -16,6 +16,7 @@ training_flags.define(
     learning_rate_schedule="linear",
     warmup_fraction=0.1,
     seed_of="the head, the order of the examples and dropout",
+    epochs=True,
 )
 training_flags.define_pruning(
     final_sparsity=None, ramp_end_step=None, end_step=None, frequency=None
@@ -31,6 +32,12 @@ flags.DEFINE_float(
     "epochs", 3.0, "Passes over the training split.", lower_bound=0.0
 )
 common.positive("epochs")
+flags.DEFINE_bool(
+    "keep_best",
+    True,
+    "Whether the model of the best evaluation before the end is kept too, in "
+    "the folder best of --output, if the last one is not better.",
+)
 flags.DEFINE_bool(
     "lock",
     True,

@@ -58,8 +58,16 @@ def define(
     learning_rate_schedule: str,
     warmup_fraction: float,
     seed_of: str,
+    epochs: bool = False,
 ) -> None:
-    """Defines what all share, with a command's own defaults."""
+    """Defines what all share, with a command's own defaults.
+
+    Args:
+        train_steps, batch_size, learning_rate, learning_rate_schedule,
+            warmup_fraction: defaults.
+        seed_of: what the help of --seed says.
+        epochs: whether the command knows passes over its data.
+    """
     flags.DEFINE_string(
         "model",
         None,
@@ -151,13 +159,44 @@ def define(
     flags.DEFINE_integer(
         "log_every", 50, "Steps between points of the curve.", lower_bound=1
     )
-    flags.DEFINE_integer(
-        "evaluate_every",
-        0,
-        "Steps between evaluations on the validation split, a multiple of "
-        "--log_every; 0 for one at the end only.",
-        lower_bound=0,
+    flags.DEFINE_bool(
+        "keep_checkpoints",
+        False,
+        "Whether the last checkpoints stay when the run is finished, so that "
+        "it can go on with more --train_steps.",
     )
+    help_text = (
+        "Steps between evaluations on the validation split; 0 for one at the "
+        "end only."
+    )
+    if epochs:
+        flags.DEFINE(
+            StepsOrEpoch(),
+            "evaluate_every",
+            "epoch",
+            f"{help_text} epoch: after each pass over the training split.",
+        )
+    else:
+        flags.DEFINE_integer("evaluate_every", 0, help_text, lower_bound=0)
+
+
+class StepsOrEpoch(flags.ArgumentParser):
+    """Parses a number of steps, or "epoch"."""
+
+    syntactic_help = "a number of steps, or epoch"
+
+    def parse(self, argument):
+        if argument == "epoch":
+            return argument
+        try:
+            return flags.IntegerParser(lower_bound=0).parse(argument)
+        except ValueError:
+            raise ValueError(
+                f"{argument} is not {self.syntactic_help}"
+            ) from None
+
+    def flag_type(self):
+        return "steps or epoch"
 
 
 @helps.group("Pruning")
@@ -275,11 +314,6 @@ def values(fields) -> dict:
         raise app.UsageError(
             f"{', '.join(f'--{name}' for name in losses)} are all 0: nothing "
             "would be learned."
-        )
-    if FLAGS.evaluate_every % FLAGS.log_every:
-        raise app.UsageError(
-            f"--evaluate_every={FLAGS.evaluate_every} is not a multiple of "
-            f"--log_every={FLAGS.log_every}."
         )
     return {
         field.name: FLAGS[field.name].value

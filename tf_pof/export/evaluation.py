@@ -118,6 +118,7 @@ def run(
     Tokenizer and labels are those in the file. For arguments, result and
     errors see `tasks.evaluation.run` and `ScoredFile`.
     """
+    evaluation.check_output(output)
     with tempfile.TemporaryDirectory(prefix="tf_pof_") as folder:
         return evaluation.evaluate(
             ScoredFile(path, folder, delegates=delegates),

@@ -1,5 +1,6 @@
 """Writes the model folder that `tf_pof.models.folder` reads."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -113,6 +114,19 @@ def check_path(path: str | os.PathLike) -> None:
     path = os.fspath(path)
     files.require_folder_path(path, "The model")
     _replaced(path, _NAMES)
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Removes a model that `save` wrote, and its folder if that is all.
+
+    Raises:
+        ValueError: if the path holds something else.
+        OSError: if a file cannot be removed.
+    """
+    for name in _replaced(os.fspath(path), ()):
+        os.unlink(os.path.join(path, name))
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
 
 
 def _replaced(path, written) -> list[str]:

@@ -160,6 +160,7 @@ def run(
         ValueError: if model, task and data do not fit together.
         OSError: if something cannot be read or written.
     """
+    check_output(output)
     keras.mixed_precision.set_global_policy(precision)
     return evaluate(
         trained.load(spec),
@@ -172,6 +173,19 @@ def run(
         vocab,
         lowercase,
     )
+
+
+def check_output(output: str | None) -> None:
+    """Makes sure, before any work, that the output can be written.
+
+    Raises:
+        ValueError: if it is no folder.
+        OSError: if it cannot be written to.
+    """
+    if output is not None:
+        files.require_folder_path(output, "The output")
+        path = os.path.join(output, "metrics.json")
+        files.require_file_path(path, "The file")
 
 
 def evaluate(

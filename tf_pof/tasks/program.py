@@ -10,16 +10,16 @@ import rich.console
 from tf_pof._keras import keras
 from tf_pof.data import tokenizer_files, vocabulary
 from tf_pof.distillation import Distiller
-from tf_pof import files
 from tf_pof.models import bert, saving, weights
 from tf_pof.pruning import lock as locks
 from tf_pof.pruning.wrapper import prune
 from tf_pof.quantization import quantize, saved
-from tf_pof.tasks import distillers, evaluation, heads, inputs, registry
-from tf_pof.tasks import scoring, trained
+from tf_pof.tasks import between, distillers, evaluation, heads, inputs
+from tf_pof.tasks import registry, scoring, summary, trained
 from tf_pof.tasks.settings import Settings
 from tf_pof.tasks.task import Task
-from tf_pof.training import loop, report, strategy as strategies
+from tf_pof.training import checkpoint, ending, fingerprints, loop, report
+from tf_pof.training import run_folder, strategy as strategies
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:
@@ -27,7 +27,8 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
 
     `<output>` also holds settings.json, curve.jsonl, tensorboard/ and
     checkpoints/ while the run lasts, and predictions/ and report.json at its
-    end.
+    end. The model is there before it is evaluated; in best/ is the one of an
+    evaluation before the end, if that was better.
 
     Returns:
         The contents of report.json.
@@ -36,22 +37,33 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
         ValueError: for settings, models or data that do not fit together, for
             an output that holds another run, on divergence, and if a locked
             zero has moved.
-        OSError: if something cannot be written.
+        OSError: if something cannot be written, or another process works on
+            the output.
     """
-    began = time.monotonic()
     strategy = strategies.get_strategy(settings.strategy)
     chief = strategies.is_chief(strategy)
     if not chief:
         console = rich.console.Console(quiet=True)
-    settings.check_output()
-    finished = report.read(settings.output)
+    with run_folder.held(settings, chief):
+        return _run(settings, strategy, chief, console)
+
+
+def _run(settings, strategy, chief, console):
+    began = time.monotonic()
+    longer = run_folder.check(settings)
+    finished = report.read(settings, summary.Report)
     if finished:
-        console.print(f"{settings.output} is finished already.")
-        show(finished, console)
+        ending.say(console, f"{settings.output} is finished already.")
+        summary.show(finished, console)
+        ending.say(console, summary.next_command(settings))
         return finished
+    if longer:
+        ending.say(console, longer)
     keras.utils.set_random_seed(settings.seed)
     keras.mixed_precision.set_global_policy(settings.precision)
     task = registry.create(**settings.task)
+    hashes = _model_hashes(settings)
+    run_folder.check_hashes(settings, hashes)
     with strategy.scope():
         student = load_student(settings, task)
     tokenizer = evaluation.load_tokenizer(settings.model, student)
@@ -68,8 +80,10 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     for split in task.evaluation_splits:
         splits.read(split, student)
     for note in task.notes():
-        console.print(note, soft_wrap=True)
+        ending.say(console, note)
     told = len(task.notes())
+    hashes["task_data"] = task.fingerprint()
+    run_folder.check_hashes(settings, hashes)
     steps = settings.train_steps or max(
         1, round(settings.epochs * len(features) / settings.batch_size)
     )
@@ -80,7 +94,8 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     with strategy.scope():
         distiller = build(planned, task, student)
     for note in task.notes()[told:]:
-        console.print(note, soft_wrap=True)
+        ending.say(console, note)
+    saving.check_savable(distiller.student)
     if distiller.teacher is not None:
         evaluation.check_length(
             distiller.teacher, task, features, f"The teacher {settings.teacher}"
@@ -89,82 +104,114 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     if locked:
         console.print(
             f"Locked {len(locked)} kernels with "
-            f"{_summary(locked)['sparsity']:.2%} zeros."
+            f"{summary.of_locked(locked)['sparsity']:.2%} zeros."
         )
     if settings.qat and student.new_weights:
-        console.print(
+        ending.say(
+            console,
             f"{settings.model} has no {task.head} head trained on "
             f"{task.name}: quantization is better learned after fine-tuning.",
-            soft_wrap=True,
         )
-
-    def evaluate():
-        # The first split is the task's own.
-        metrics = {}
-        for split in task.evaluation_splits[:1]:
-            metrics |= splits.score(distiller.student, split)
-        return metrics
-
-    loop.train(
-        planned,
-        distiller,
-        lambda step: inputs.training_data(
-            features,
-            strategy,
-            settings.batch_size,
-            settings.seed,
-            step,
-            settings.group_by_length,
-            0 if _wants_one_shape(settings) else scoring.LENGTH_MULTIPLE,
-        ),
-        evaluate,
-        console,
-        callbacks=[quantization] if quantization else [],
-    )
-    locks.check(student)
+    if not task.evaluation_splits:
+        console.print(
+            f"{task.name} has no labelled split beside its training: nothing "
+            "will be scored."
+        )
     result = {
         "settings": settings.identity(),
         "train_steps": steps,
         "examples": len(features),
-        "seconds": time.monotonic() - began,
     }
+
+    def save(path: str) -> keras.Model:
+        """Saves the present model, which is returned as it was saved."""
+        result.update(
+            summary.state(settings, distiller.student, locked, quantization)
+        )
+        trained_model = distiller.student
+        if quantization:
+            # Levels are exact in float32 alone, as in the exported file.
+            trained_model = saved.as_float32(trained_model)
+        with ending.saving_to(path):
+            saving.save(
+                trained_model,
+                path,
+                vocab_file=student.vocab_file,
+                sparsity=summary.provenance(student, result),
+            )
+        return trained_model
+
+    best = between.best(planned, task, quantization, save)
+    loop.train(
+        planned,
+        distiller,
+        loop.Data(
+            batches=lambda step: inputs.training_data(
+                features,
+                strategy,
+                settings.batch_size,
+                settings.seed,
+                step,
+                settings.group_by_length,
+                0 if _wants_one_shape(settings) else scoring.LENGTH_MULTIPLE,
+            ),
+            examples=len(features),
+            hashes=hashes,
+        ),
+        between.evaluation(
+            planned, splits, distiller, len(features), best
+        ),
+        console,
+        callbacks=[quantization] if quantization else [],
+    )
+    locks.check(student)
+    result["seconds"] = time.monotonic() - began
     if not chief:
         return result
-    trained_model = distiller.student
-    if quantization:
-        # Levels are exact in float32 alone, as in the file that is exported.
-        trained_model = saved.as_float32(trained_model)
-        result["quantization"] = {
-            "start_step": quantization.start_step,
-            "freeze_step": quantization.freeze_step,
-            "range_decay": settings.qat_range_decay,
-            **trained_model.quantization_state(),
+    path = os.path.join(settings.output, run_folder.MODEL)
+    # What follows may fail; the model is not to be lost by it.
+    trained_model = save(path)
+    with ending.after_saving(path):
+        result["metrics"] = {
+            split: splits.score(
+                trained_model,
+                split,
+                console,
+                os.path.join(settings.output, run_folder.PREDICTIONS),
+            )
+            for split in task.evaluation_splits
         }
-    result["metrics"] = {
-        split: splits.score(
-            trained_model,
-            split,
+        result["notes"] = task.notes()
+        own = next(iter(result["metrics"].values()), {})
+        kept = best and best.compare(own)
+        if kept:
+            result["best"] = dict(kept)
+        report.write(settings.output, result)
+    if not settings.keep_checkpoints:
+        checkpoint.drop(os.path.join(settings.output, run_folder.CHECKPOINTS))
+    summary.show(result, console)
+    ending.say(console, f"Model: {path}")
+    if kept:
+        ending.say(
             console,
-            os.path.join(settings.output, "predictions"),
+            f"Step {kept.step} was better, with {kept.metric} "
+            f"{kept.value:.4f}: its model is {best.folder}.",
         )
-        for split in task.evaluation_splits
-    }
-    result["notes"] = task.notes()
-    if settings.schedule is not None:
-        result["sparsity"] = distiller.student.pruner.report()
-    elif locked:
-        result["sparsity"] = _summary(locked)
-    path = os.path.join(settings.output, "model")
-    saving.save(
-        trained_model,
-        path,
-        vocab_file=student.vocab_file,
-        sparsity=_provenance(student, result),
-    )
-    files.write_json(os.path.join(settings.output, "report.json"), result)
-    show(result, console)
-    console.print(f"Model: {path}")
+    ending.say(console, summary.next_command(settings))
     return result
+
+
+def _model_hashes(settings):
+    """Hashes of what the run loads, by the settings' names."""
+    specs = {"model": settings.model, "teacher": settings.teacher}
+    hashes = {
+        name: fingerprints.of_model(trained.locate(spec))
+        for name, spec in specs.items()
+        if spec is not None
+    }
+    if settings.vocab:
+        hashes["vocab"] = fingerprints.of_files([settings.vocab])
+    return hashes
 
 
 def load_student(settings: Settings, task: Task) -> keras.Model:
@@ -252,20 +299,6 @@ def load_teacher(spec: str, task: Task, student: keras.Model) -> keras.Model:
     return teacher
 
 
-def show(result: dict, console: rich.console.Console) -> None:
-    """Prints metrics, zeros and time of a run."""
-    evaluation.show(result["metrics"], console)
-    if "sparsity" in result:
-        console.print(
-            f"Zeros: {result['sparsity']['sparsity']:.4%} of "
-            f"{len(result['sparsity']['tensors'])} kernels"
-        )
-    if "quantization" in result:
-        layers = result["quantization"]["layers"]
-        console.print(f"Quantized to int8: {len(layers)} kernels and tables")
-    console.print(f"Time: {result['seconds'] / 60:.1f} min")
-
-
 def _has_zeros(model) -> bool:
     """Whether a model was pruned: a dense one has nothing to lock."""
     return any(
@@ -273,36 +306,6 @@ def _has_zeros(model) -> bool:
         for path, value in weights.effective(model)
         if re.match(f"{bert.PRUNABLE[:-1]}/kernel", path)
     )
-
-
-def _summary(tensors: dict[str, dict]) -> dict:
-    """What `Pruner.report` says, of locked kernels."""
-    zeros = sum(tensor["zeros"] for tensor in tensors.values())
-    size = sum(tensor["size"] for tensor in tensors.values())
-    return {
-        "sparsity": zeros / size,
-        "zeros": zeros,
-        "size": size,
-        "tensors": tensors,
-    }
-
-
-def _provenance(student, result):
-    """Contents of sparsity.json: how it was pruned, and what came then."""
-    if "sparsity" not in result:
-        return None
-    before = dict(getattr(student, "sparsity", None) or {})
-    tensors = {
-        name: {**before.get("tensors", {}).get(name, {}), **tensor}
-        for name, tensor in result["sparsity"]["tensors"].items()
-    }
-    qat = "quantization" in result
-    return {
-        **before,
-        **result["sparsity"],
-        "tensors": tensors,
-        "quantization" if qat else "fine_tuning": result["settings"],
-    }
 
 
 def _wants_one_shape(settings):

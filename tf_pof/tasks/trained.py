@@ -15,6 +15,7 @@ from tf_pof.pruning.fit import PrunedModel
 from tf_pof.pruning.wrapper import prune, strip
 from tf_pof.quantization import Phase, quantize, saved
 from tf_pof.tasks import registry
+from tf_pof.training import checkpoint
 
 _SETTINGS = "settings.json"
 # Runs that begin with a checkpoint of another run.
@@ -92,20 +93,26 @@ def _load_float(spec, head, num_labels, overrides, depth=0):
     return model
 
 
+def locate(spec: str) -> str:
+    """The model that a spec of `load` means: a folder, prefix or name.
+
+    Raises:
+        ValueError: for a run without a model or checkpoint.
+    """
+    return _find(spec)[0]
+
+
 def _find(spec: str) -> tuple[str, bool]:
     """The path of a model, and whether it is a checkpoint of a run."""
-    spec = os.path.expanduser(spec)
+    spec = models.locate(spec)
     if os.path.exists(os.path.join(spec, _SETTINGS)):
-        finished = os.path.join(spec, "model")
-        if os.path.isdir(finished):
-            return finished, False
-        prefix = tf.train.latest_checkpoint(os.path.join(spec, "checkpoints"))
-        if prefix is None:
+        prefixes = checkpoint.prefixes(os.path.join(spec, "checkpoints"))
+        if not prefixes:
             raise ValueError(
                 f"{spec} has neither a model nor a checkpoint yet: let "
                 "bin/finetune go on."
             )
-        return prefix, True
+        return prefixes[0], True
     is_prefix = os.path.exists(spec + ".index")
     return spec, is_prefix and os.path.exists(_run_of(spec))
 
@@ -147,10 +154,11 @@ def _restore(
         restored = _pruned(model, settings, path)
     elif settings.qat:
         restored = quantize(model)
-    checkpoint = tf.train.Checkpoint(student=restored)
+    reader = tf.train.Checkpoint(student=restored)
     try:
-        status = checkpoint.restore(prefix)
-        status.assert_existing_objects_matched().expect_partial()
+        with checkpoint.without_glob(prefix) as plain:
+            status = reader.restore(plain)
+            status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         first = str(error).strip().splitlines()[0]
         raise ValueError(

@@ -1,16 +1,20 @@
 """What happens around the training steps: progress, curves, checkpoints."""
 
+from collections.abc import Callable
+import contextlib
 import json
 import math
 import os
 import time
 
+import rich.console
 import rich.progress
 import tensorflow as tf
 
 from tf_pof._keras import keras
-from tf_pof import files
+from tf_pof.training import curve
 from tf_pof.training.checkpoint import Checkpointer, diverged
+from tf_pof.training.run_folder import CURVE, TENSORBOARD
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
@@ -38,7 +42,7 @@ class Progress(keras.callbacks.Callback):
 
     Every `log_every` steps the means since the last time go to
     curve.jsonl, one JSON object a line, and to TensorBoard, with the sparsity
-    of every pruned tensor.
+    of every pruned tensor, and to the console; before an evaluation too.
 
     Args:
         folder: of the run; None on workers that write nothing.
@@ -46,29 +50,30 @@ class Progress(keras.callbacks.Callback):
         batch_size: global, for samples/s.
         log_every: optimizer steps.
         console: rich console.
-        evaluate: called every `evaluate_every` steps (0: never) on all
-            workers; returns validation metrics to log.
+        evaluate: called after the steps that `evaluates_at` names, on all
+            workers; maps the step to validation metrics to log.
+        evaluates_at: whether there is an evaluation after a step.
     """
 
     def __init__(
         self,
-        folder,
-        train_steps,
-        batch_size,
-        log_every,
-        console,
-        evaluate,
-        evaluate_every,
+        folder: str | None,
+        train_steps: int,
+        batch_size: int,
+        log_every: int,
+        console: rich.console.Console,
+        evaluate: Callable[[int], dict[str, float]],
+        evaluates_at: Callable[[int], bool],
     ):
         super().__init__()
         self.train_steps, self.batch_size = train_steps, batch_size
         self.log_every, self.console = log_every, console
-        self.evaluate, self.evaluate_every = evaluate, evaluate_every
-        self.curve = folder and os.path.join(folder, "curve.jsonl")
+        self.evaluate, self.evaluates_at = evaluate, evaluates_at
+        self.curve = folder and os.path.join(folder, CURVE)
         self.board = tf.summary.create_noop_writer()
         if folder:
             self.board = tf.summary.create_file_writer(
-                os.path.join(folder, "tensorboard")
+                os.path.join(folder, TENSORBOARD)
             )
         self.bar = rich.progress.Progress(
             rich.progress.TextColumn("step {task.completed}/{task.total}"),
@@ -89,7 +94,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.curve:
-            _drop_lines_after(self.curve, self.step)
+            curve.drop_points_after(self.curve, self.step)
         self.task = self.bar.add_task(
             "", total=self.train_steps, completed=self.step, status=""
         )
@@ -103,12 +108,17 @@ class Progress(keras.callbacks.Callback):
     def close(self):
         """Gives the terminal back; also after a failure."""
         self.bar.stop()
-        self.board.flush()
+        # A full disk is better said of the checkpoints.
+        with contextlib.suppress(tf.errors.OpError):
+            self.board.flush()
 
     def on_train_batch_end(self, batch, logs=None):
         step = self.step
-        if step % self.log_every == 0 or step == self.train_steps:
-            self._log(step, {k: float(v) for k, v in logs.items()})
+        # A model that diverged is not worth an evaluation.
+        evaluates = self.evaluates_at(step) and math.isfinite(logs["loss"])
+        is_due = step % self.log_every == 0 or step == self.train_steps
+        if is_due or evaluates:
+            self._log(step, {k: float(v) for k, v in logs.items()}, evaluates)
             self._restart_means()
         status = f"loss {logs['loss']:.3f}"
         if self.sparsity is not None:
@@ -124,7 +134,7 @@ class Progress(keras.callbacks.Callback):
         self.model.reset_metrics()
         self._since, self._since_step = time.monotonic(), self.step
 
-    def _log(self, step, values):
+    def _log(self, step, values, evaluates):
         elapsed = time.monotonic() - self._since
         values["samples_per_second"] = (
             (step - self._since_step) * self.batch_size / elapsed
@@ -137,45 +147,30 @@ class Progress(keras.callbacks.Callback):
             report = self.model.pruner.report()
             values["sparsity"] = self.sparsity = report["sparsity"]
             tensors = report["tensors"]
-        if self.evaluate_every and step % self.evaluate_every == 0:
-            validation = self.evaluate()
-            values |= {f"validation_{k}": v for k, v in validation.items()}
+        validation = self.evaluate(step) if evaluates else {}
+        values |= {f"validation_{k}": v for k, v in validation.items()}
         if self.curve:
-            with open(self.curve, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            curve.append(self.curve, {"step": step, **values})
         with self.board.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
             for name, tensor in tensors.items():
                 tf.summary.scalar(f"sparsity/{name}", tensor["sparsity"])
-        if not self.console.is_terminal:
-            eta = (self.train_steps - step) / self._rate(step)
-            shown = ("loss", "mlm", "sparsity", "samples_per_second")
-            text = "  ".join(
-                f"{k} {values[k]:.4g}" for k in shown if k in values
-            )
-            self.console.print(
-                f"step {step}/{self.train_steps}  ETA {_hms(eta)}  {text}",
-                soft_wrap=True,
-            )
+        self._show(step, values)
+
+    def _show(self, step, values):
+        eta = (self.train_steps - step) / self._rate(step)
+        shown = ("loss", "mlm", "sparsity", "samples_per_second")
+        shown += tuple(k for k in values if k.startswith("validation_"))
+        text = "  ".join(f"{k} {values[k]:.4g}" for k in shown if k in values)
+        # Above the bar, if there is one.
+        self.console.print(
+            f"step {step}/{self.train_steps}  ETA {_hms(eta)}  {text}",
+            soft_wrap=True,
+        )
 
 
 def _hms(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-
-def _drop_lines_after(path: str, step: int) -> None:
-    """Forgets the part of a curve that a resumed run draws again."""
-    if not os.path.exists(path):
-        return
-    kept = []
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:
-                break  # The line that a kill cut short.
-    files.write_text(path, "".join(kept))

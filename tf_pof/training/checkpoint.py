@@ -1,12 +1,40 @@
 """Checkpoints that a killed run resumes from, bit for bit on a CPU."""
 
+from collections.abc import Callable, Iterator
+import contextlib
 import os
+import re
 import shutil
+import tempfile
 
+from google.protobuf import message
 import tensorflow as tf
 
 from tf_pof._keras import keras
 from tf_pof.training.strategy import is_chief
+
+_INDEX = re.compile(r"ckpt-(\d{1,10})\.index")
+# What TensorFlow writes before a checkpoint has its index, and the folders
+# that other workers write to.
+_UNFINISHED = re.compile(
+    r"(ckpt-\d+)(_temp|\.(index|data-\d+-of-\d+)(\.tempstate\d+)?)"
+    r"|checkpoint\.tmp\w+|discard_\d+"
+)
+_STATE = "checkpoint"
+_KEPT = 2
+
+
+def prefixes(folder: str) -> list[str]:
+    """Path prefixes of the checkpoints in a folder, the last step first.
+
+    The files themselves are looked at: TensorFlow's own list of them may be
+    lost, or name files of other folders.
+    """
+    if not os.path.isdir(folder):
+        return []
+    found = filter(None, map(_INDEX.fullmatch, os.listdir(folder)))
+    steps = sorted((int(match[1]) for match in found), reverse=True)
+    return [os.path.join(folder, f"ckpt-{step}") for step in steps]
 
 
 class Checkpointer:
@@ -17,8 +45,8 @@ class Checkpointer:
     optimizer's step (`pretraining_dataset(start_step=...)`), and masking is
     drawn from the seed and the position.
 
-    A checkpoint is written beside the older ones and becomes the last one by
-    the rename of a small file, so a kill leaves the older one in force.
+    A checkpoint is written beside the older ones, its index last, so a kill
+    leaves the older one in force.
 
     Args:
         model: compiled `Distiller`.
@@ -37,41 +65,72 @@ class Checkpointer:
         )
         self._own_folder = folder
         strategy = model.distribute_strategy
-        if not is_chief(strategy):
+        self._is_chief = is_chief(strategy)
+        if not self._is_chief:
             worker = strategy.cluster_resolver.task_id
             self._own_folder = os.path.join(folder, f"discard_{worker}")
+        self.latest: str | None = next(iter(prefixes(folder)), None)
+        self.tidy()
+        self._write_state()
         self._manager = tf.train.CheckpointManager(
             self._checkpoint,
             self._own_folder,
-            max_to_keep=2,
+            max_to_keep=_KEPT,
             step_counter=model.optimizer.iterations,
         )
 
-    @property
-    def latest(self) -> str | None:
-        """Path prefix of the last complete checkpoint."""
-        return tf.train.latest_checkpoint(self.folder)
+    def _write_state(self):
+        """TensorFlow's list of checkpoints, which it deletes older ones by."""
+        if not self._is_chief:
+            return
+        if there := prefixes(self.folder):
+            tf.compat.v1.train.update_checkpoint_state(
+                self.folder, there[0], there[::-1]
+            )
+        else:
+            _remove(os.path.join(self.folder, _STATE))
 
-    def restore(self) -> int:
-        """Restores the last checkpoint, if there is one.
+    def restore(self, say: Callable[[str], None] = lambda text: None) -> int:
+        """Restores the last checkpoint that can be read, if there is one.
+
+        Args:
+            say: told, in a sentence, of each that cannot.
 
         Returns:
             The optimizer step to go on from.
 
         Raises:
-            ValueError: if the checkpoint does not fit the model or cannot be
-                read.
+            ValueError: if there are checkpoints, and none fits the model and
+                can be read.
         """
-        if self.latest:
+        there = prefixes(self.folder)
+        for prefix, older in zip(there, [*there[1:], None]):
             try:
-                status = self._checkpoint.restore(self.latest)
-                status.assert_existing_objects_matched()
-            except (AssertionError, ValueError, tf.errors.OpError) as error:
-                first = str(error).strip().splitlines()[0]
+                with without_glob(prefix) as path:
+                    status = self._checkpoint.restore(path)
+                    status.assert_existing_objects_matched()
+            except (
+                AssertionError,
+                LookupError,
+                TypeError,
+                ValueError,
+                message.Error,
+                tf.errors.OpError,
+            ) as error:
+                reason = _first_line(error)
+            else:
+                self.latest = prefix
+                break
+            if older is None:
                 raise ValueError(
-                    f"The checkpoint {self.latest} cannot be restored "
-                    f"({first}): delete it, or choose another --output."
-                ) from error
+                    f"The checkpoint {prefix} cannot be restored ({reason}): "
+                    f"delete {self.folder} to begin again, or choose another "
+                    "--output."
+                )
+            say(
+                f"The checkpoint {prefix} cannot be restored ({reason}): "
+                f"trying the older {os.path.basename(older)}."
+            )
         return int(self._model.optimizer.iterations.numpy())
 
     def save(self) -> None:
@@ -85,26 +144,86 @@ class Checkpointer:
             if not bool(tf.math.is_finite(tf.reduce_sum(variable))):
                 raise diverged(self, f"{variable.name} is not finite")
         try:
-            self._manager.save(
+            prefix = self._manager.save(
                 checkpoint_number=self._model.optimizer.iterations
             )
         except (tf.errors.OpError, OSError) as error:
-            first = str(error).strip().splitlines()[0]
+            self.tidy()
             raise OSError(
                 f"A checkpoint could not be written to {self.folder} "
-                f"({first}): make room; the last readable one is "
+                f"({_first_line(error)}): make room; the last readable one is "
                 f"{self.latest or 'none'}, and the same command goes on there."
             ) from error
-        if self._own_folder != self.folder:
+        if self._is_chief:
+            self.latest = prefix
+            # TensorFlow finds older ones by globbing, or not at all.
+            for older in prefixes(self.folder)[_KEPT:]:
+                _remove(f"{older}.index")
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Removes what is left of checkpoints that were never finished."""
+        if not self._is_chief:
             shutil.rmtree(self._own_folder, ignore_errors=True)
+            return
+        _remove_unfinished(self.folder)
+
+
+@contextlib.contextmanager
+def without_glob(prefix: str) -> Iterator[str]:
+    """A path of the same checkpoint with nothing in it to be globbed.
+
+    TensorFlow takes the path of a checkpoint for a pattern.
+    """
+    if not re.search(r"[*?\[\\]", prefix):
+        yield prefix
+        return
+    folder, name = os.path.split(os.path.abspath(prefix))
+    with tempfile.TemporaryDirectory() as temporary:
+        link = os.path.join(temporary, "checkpoints")
+        os.symlink(folder, link)
+        yield os.path.join(link, name)
+
+
+def drop(folder: str) -> None:
+    """Removes all checkpoints of a folder, and it if nothing else is there."""
+    for prefix in prefixes(folder):
+        _remove(f"{prefix}.index")
+    _remove_unfinished(folder)
+    _remove(os.path.join(folder, _STATE))
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
+def _remove_unfinished(folder):
+    if not os.path.isdir(folder):
+        return
+    finished = {os.path.basename(prefix) for prefix in prefixes(folder)}
+    for match in filter(None, map(_UNFINISHED.fullmatch, os.listdir(folder))):
+        is_whole = match[3] and not match[4] and match[1] in finished
+        if not is_whole:
+            _remove(os.path.join(folder, match[0]))
+
+
+def _remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _first_line(error) -> str:
+    """What an error says, without TensorFlow's names of its operations."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", str(error)).strip()
+    return (text.splitlines() or [type(error).__name__])[0].strip()
 
 
 def diverged(checkpointer: Checkpointer, what: str) -> ValueError:
     """The error of a run whose numbers are no longer finite."""
     step = int(checkpointer._model.optimizer.iterations.numpy())
-    last = checkpointer.latest
     return ValueError(
         f"Training diverged at step {step}: {what}; the last good checkpoint "
-        f"is {last or 'none'}: start again from there with a lower "
-        "--learning_rate in another --output."
+        f"is {checkpointer.latest or 'none'}: start again from there with a "
+        "lower --learning_rate in another --output."
     )

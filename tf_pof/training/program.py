@@ -2,17 +2,24 @@
 
 import dataclasses
 import os
+import shlex
 import time
+from typing import Annotated
 
+import pydantic
 import rich.console
 
 from tf_pof._keras import keras
 from tf_pof.data import inputs, records, vocabulary
 from tf_pof.models import resolve as models, saving
 from tf_pof.pruning.wrapper import prune
-from tf_pof.training import loop, report, strategy as strategies
+from tf_pof.training import checkpoint, ending, fingerprints, loop, report
+from tf_pof.training import run_folder, strategy as strategies
 from tf_pof.training.pretraining import PretrainingDistiller
-from tf_pof.training.settings import TrainingSettings
+from tf_pof.training.settings import Name, Steps, TrainingSettings
+
+# Tokens; no position table of BERT is near it.
+_LONGEST = 2**16
 
 # Tables are padded to multiples of 8 to 128.
 _MOST_SPARE = 128
@@ -22,20 +29,26 @@ _MOST_SPARE = 128
 class Settings(TrainingSettings):
     """What a run is; the flags of the commands say what each field means."""
 
-    data: str
-    sequence_length: int | None = None
-    mask_rate: float = 0.15
-    evaluate_batches: int = 0
+    data: Name
+    sequence_length: (
+        Annotated[int, pydantic.Field(ge=1, le=_LONGEST)] | None
+    ) = None
+    mask_rate: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.15
+    evaluate_batches: Steps = 0
 
     def free_to_change(self):
         return (*super().free_to_change(), "evaluate_batches")
+
+    def paths(self):
+        return super().paths() | {"data": self.data}
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:
     """Trains, or goes on training, and writes `<output>/model`.
 
     `<output>` also holds settings.json, curve.jsonl, tensorboard/ and
-    checkpoints/ while the run lasts, and report.json at its end.
+    checkpoints/ while the run lasts, and report.json at its end. The model is
+    there before it is evaluated.
 
     Returns:
         The contents of report.json.
@@ -43,54 +56,97 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
     Raises:
         ValueError: for settings, models or data that do not fit together, for
             an output that holds another run, and on divergence.
-        OSError: if something cannot be written.
+        OSError: if something cannot be written, or another process works on
+            the output.
     """
-    began = time.monotonic()
     strategy = strategies.get_strategy(settings.strategy)
     chief = strategies.is_chief(strategy)
     if not chief:
         console = rich.console.Console(quiet=True)
+    with run_folder.held(settings, chief):
+        return _run(settings, strategy, chief, console)
+
+
+def _run(settings, strategy, chief, console):
+    began = time.monotonic()
     meta = records.verify(settings.data)
-    settings.check_output()
-    finished = report.read(settings.output)
+    longer = run_folder.check(settings)
+    finished = report.read(settings)
     if finished:
-        console.print(f"{settings.output} is finished already.")
+        ending.say(console, f"{settings.output} is finished already.")
         report.show(finished, console)
+        ending.say(console, next_command(settings))
         return finished
+    records.require_split(settings.data, meta, "validation")
+    hashes = {
+        "data": fingerprints.of_pretraining_data(settings.data),
+        **fingerprints.of_models(settings.model, settings.teacher),
+    }
+    run_folder.check_hashes(settings, hashes)
+    if longer:
+        ending.say(console, longer)
     keras.utils.set_random_seed(settings.seed)
     keras.mixed_precision.set_global_policy(settings.precision)
     with strategy.scope():
         distiller = build(settings, meta)
+    saving.check_savable(distiller.student)
     loop.train(
         settings,
         distiller,
-        lambda step: training_data(settings, strategy, step),
-        lambda: evaluate(distiller, settings, settings.evaluate_batches),
+        loop.Data(
+            batches=lambda step: training_data(settings, strategy, step),
+            examples=meta.num_train,
+            hashes=hashes,
+            readable_errors=lambda: records.readable_errors(settings.data),
+        ),
+        loop.Evaluation(
+            metrics=lambda: evaluate(
+                distiller, settings, settings.evaluate_batches
+            ),
+            every=settings.evaluate_every,
+        ),
         console,
-        lambda: records.readable_errors(settings.data),
     )
     trained = time.monotonic() - began
-    console.print("Evaluating on the validation split.")
-    result = report.make(
-        settings.identity(),
-        distiller,
-        student=evaluate(distiller, settings),
-        teacher=distiller.teacher
-        and evaluate(_judge(distiller.teacher, strategy), settings),
-        seconds=trained,
-    )
+    path = os.path.join(settings.output, run_folder.MODEL)
     if chief:
-        path = os.path.join(settings.output, "model")
-        saving.save(
-            distiller.student,
-            path,
-            vocab_file=os.path.join(settings.data, "vocab.txt"),
-            sparsity=result.get("sparsity"),
+        # What follows may fail; the model is not to be lost by it.
+        with ending.saving_to(path):
+            saving.save(
+                distiller.student,
+                path,
+                vocab_file=os.path.join(settings.data, "vocab.txt"),
+                sparsity=report.sparsity_of(settings.identity(), distiller),
+            )
+    with ending.after_saving(path):
+        console.print("Evaluating on the validation split.")
+        result = report.make(
+            settings.identity(),
+            distiller,
+            student=evaluate(distiller, settings),
+            teacher=distiller.teacher
+            and evaluate(_judge(distiller.teacher, strategy), settings),
+            seconds=trained,
         )
-        report.write(settings.output, result)
+        if chief:
+            report.write(settings.output, result)
+    if chief:
+        if not settings.keep_checkpoints:
+            folder = os.path.join(settings.output, run_folder.CHECKPOINTS)
+            checkpoint.drop(folder)
         report.show(result, console)
-        console.print(f"Model: {path}")
+        ending.say(console, f"Model: {path}")
+        ending.say(console, next_command(settings))
     return result
+
+
+def next_command(settings: Settings) -> str:
+    """What is done with the model of a run, for the user."""
+    model = f"--model={shlex.quote(settings.output)}"
+    if settings.schedule is None:
+        data = f"--data={shlex.quote(settings.data)}"
+        return f"Next: bin/prune_pretrain {model} {data} --output=SPARSE"
+    return f"Next: bin/finetune {model} --task=TASK --output=TASK_MODEL"
 
 
 def build(
