@@ -95,7 +95,7 @@ def check(settings: TrainingSettings) -> str:
     Raises:
         ValueError: naming what differs, or if settings.json cannot be read.
     """
-    noted, known = _read(settings.output)
+    noted, known = _read(settings)
     if noted is None:
         return ""
     places = settings.paths()
@@ -147,7 +147,7 @@ def check_hashes(settings: TrainingSettings, hashes: dict[str, str]) -> None:
     Raises:
         ValueError: naming the first that has changed.
     """
-    _, known = _read(settings.output)
+    _, known = _read(settings)
     # What no step was taken on may change.
     if not checkpoint.prefixes(os.path.join(settings.output, CHECKPOINTS)):
         return
@@ -170,20 +170,20 @@ def claim(settings: TrainingSettings, hashes: dict[str, str]) -> None:
         os.unlink(path)
     paths = {k: _absolute(v) for k, v in settings.paths().items()}
     files.write_json(
-        os.path.join(settings.output, SETTINGS),
+        settings.path,
         {**settings.identity(), "paths": paths, "hashes": hashes},
     )
 
 
-def _read(output) -> tuple[dict[str, Any] | None, Noted]:
-    path = os.path.join(output, SETTINGS)
-    if not os.path.exists(path):
+def _read(settings) -> tuple[dict[str, Any] | None, Noted]:
+    """The identity of the run that the folder holds, and what it read."""
+    noted = settings.noted()
+    if noted is None:
         return None, Noted()
-    noted = untrusted.read_json(path)
     known = untrusted.fit(
         {k: noted.pop(k) for k in ("paths", "hashes") if k in noted},
         Noted,
-        path,
+        settings.path,
     )
     return noted, known
 

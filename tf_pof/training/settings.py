@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import typing
 from typing import Annotated, Any, Literal
 
@@ -123,6 +124,22 @@ class TrainingSettings:
             del values[name]
         values["schedule"] = self.schedule and self.schedule.get_config()
         return json.loads(json.dumps(values))
+
+    @property
+    def path(self) -> str:
+        """Of the file that keeps the identity."""
+        return os.path.join(self.output, "settings.json")
+
+    def noted(self) -> dict[str, Any] | None:
+        """What that file has: the identity, and more; None without one.
+
+        Raises:
+            ValueError: if it is no JSON object.
+            OSError: if it cannot be read.
+        """
+        if not os.path.exists(self.path):
+            return None
+        return untrusted.read_json(self.path)
 
     def model_overrides(self) -> dict[str, float]:
         """Fields of BertConfig that the run sets."""
