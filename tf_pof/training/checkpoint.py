@@ -7,7 +7,6 @@ import re
 import shutil
 import tempfile
 
-from google.protobuf import message
 import tensorflow as tf
 
 from tf_pof._keras import keras
@@ -109,14 +108,9 @@ class Checkpointer:
                 with without_glob(prefix) as path:
                     status = self._checkpoint.restore(path)
                     status.assert_existing_objects_matched()
-            except (
-                AssertionError,
-                LookupError,
-                TypeError,
-                ValueError,
-                message.Error,
-                tf.errors.OpError,
-            ) as error:
+            # Files that were changed raise errors of many kinds, those of
+            # protocol buffers too.
+            except Exception as error:
                 reason = _first_line(error)
             else:
                 self.latest = prefix
