@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import contextlib
-import json
 import math
 import os
 import time
