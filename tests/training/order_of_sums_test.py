@@ -127,6 +127,28 @@ def test_gradients_are_those_of_a_tape():
     np.testing.assert_allclose(more["loss"], forward()[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_gradients_of_biases_are_not_rounded_on_the_way(policy):
+    """A sum of 4,096 rows, in the values that the half precision gives."""
+    rows, units = 4096, 16
+    r = np.random.default_rng(0)
+    upstream = tf.cast(r.normal(size=(rows, units)) / 8, policy[6:])
+    layer = keras.layers.Dense(units, dtype=policy)
+    layer.build([None, 3])
+
+    def forward():
+        y = layer(tf.zeros([rows, 3]))
+        return tf.reduce_sum(tf.cast(y * upstream, tf.float32)), ()
+
+    gradients, _ = tf.function(sums.ordered_gradients)(
+        forward, layer.trainable_variables
+    )
+    exact = upstream.numpy().astype(np.float64).sum(0)
+    error = np.linalg.norm(gradients[1] - exact) / np.linalg.norm(exact)
+    # Half a last place of bfloat16's 8 bits.
+    assert error < 2**-8, error
+
+
 THREADS = """
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads({0})
