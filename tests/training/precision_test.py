@@ -9,7 +9,7 @@ import pytest
 import rich.console
 import tensorflow as tf
 
-from tf_pof.training import precision, program
+from tf_pof.training import precision, program, run_folder
 
 # Lines of /proc/cpuinfo, shortened.
 PROCESSORS = {
@@ -116,9 +116,9 @@ def test_a_run_keeps_its_precision_on_another_machine(cpuinfo, tmp_path):
     cpuinfo("avx2")
     policy, printed = decide(given)
     assert policy == "mixed_bfloat16" and "as this run began" in printed
-    dataclasses.replace(given, precision=policy).check_output()
+    run_folder.check(dataclasses.replace(given, precision=policy))
     with pytest.raises(ValueError, match="precision 'mixed_bfloat16' there"):
-        settings(run, precision="float32").check_output()
+        run_folder.check(settings(run, precision="float32"))
 
 
 def test_settings_of_older_runs_are_told_in_todays_words(tmp_path):
@@ -133,6 +133,8 @@ def test_settings_of_older_runs_are_told_in_todays_words(tmp_path):
         "mask_update 'before_step' there, 'after_step' now"
     )
     with pytest.raises(ValueError, match=what):
-        settings(tmp_path, mask_update="after_step", **today).check_output()
+        run_folder.check(
+            settings(tmp_path, mask_update="after_step", **today)
+        )
     today["learning_rate_schedule"] = "flat_then_linear"
-    settings(tmp_path, **today).check_output()
+    run_folder.check(settings(tmp_path, **today))

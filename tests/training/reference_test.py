@@ -109,8 +109,8 @@ def test_a_hundred_steps_are_those_of_the_formulas(mask_update):
     schedule = PruneOnceSchedule(0, FINAL, BEGIN, RAMP_END, END, FREQUENCY)
     student = prune(keras.Model(inputs, outputs), schedule, prunable="^d$")
     settings = TrainingSettings(
-        model="",
-        output="",
+        model="m",
+        output="o",
         batch_size=BATCH,
         learning_rate=PEAK,
         train_steps=STEPS,
