@@ -206,7 +206,7 @@ def test_settings_are_the_papers(recipes, name):
         "temperature": 2.0,
         "hidden_loss_weight": 0.0,
         "attention_loss_weight": 0.0,
-        "precision": "mixed_bfloat16",
+        "precision": "auto",
     }
     values = recipes[name]["flags"]
     assert {key: values[key] for key in expected} == expected

@@ -48,13 +48,17 @@ RAMP = {
     80_000: 1.0,
     100_000: 1.0,
 }
-# 1,000 steps of warm-up to 5e-5, flat to 50,000, then linear to 0.
+# 1,000 steps of warm-up to 5e-5; (50,000 - t mod 1,000) / 49,000 of that until
+# 50,000; then (100,000 - t) / 49,000.
 LEARNING_RATES = {
     0: 0.0,
-    1_000: 5e-5,
-    10_000: 5e-5,
-    50_000: 5e-5,
-    80_000: 2e-5,
+    500: 2.5e-5,
+    1_000: 5e-5 * 50 / 49,
+    10_000: 5e-5 * 50 / 49,
+    10_980: 5e-5 * 49_020 / 49_000,
+    49_999: 5e-5 * 49_001 / 49_000,
+    50_000: 5e-5 * 50 / 49,
+    80_000: 5e-5 * 20 / 49,
     100_000: 0.0,
 }
 # Prints every recipe's values as the program itself reads them.
@@ -145,6 +149,8 @@ def test_settings_are_the_papers(recipes, name):
         "pruning_end_step": 80_000,
         "pruning_frequency": 1_000,
         "keep_pruned_values": True,
+        "mask_update": "after_step",
+        "precision": "auto",
         "hard_loss_weight": 0.5,
         "distillation_weight": 0.5,
         "temperature": 2.0,
@@ -200,6 +206,8 @@ def test_learning_rate_rewinds(recipes, name):
         values["train_steps"],
         round(values["warmup_fraction"] * values["train_steps"]),
         values["pruning_ramp_end_step"],
+        values["pruning_begin_step"],
+        values["pruning_frequency"],
     )
     got = [float(schedule(step)) for step in LEARNING_RATES]
     np.testing.assert_allclose(

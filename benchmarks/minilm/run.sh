@@ -15,6 +15,7 @@ shared=(--data="$runs/data" --precision=mixed_bfloat16)
 # every 1/100 of the run), at the teacher's own peak learning rate.
 prune=("${shared[@]}" --model="$runs/teacher/model" --train_steps=600
   --batch_size=16 --learning_rate=3e-4 --warmup_fraction=0.05 --seed=2
+  --learning_rate_schedule=flat_then_linear
   --pruning_ramp_end_step=300 --pruning_end_step=480 --pruning_frequency=6
   --checkpoint_every=100 --log_every=20)
 
@@ -44,6 +45,7 @@ more() {
     --teacher="$runs/teacher/model" --output="$runs/$1" --train_steps="$3" \
     --batch_size=16 --learning_rate=6e-4 --warmup_fraction=0.05 --seed=3 \
     --final_sparsity="$2" --pruning_schedule=constant --pruning_end_step=0 \
+    --learning_rate_schedule=flat_then_linear \
     --pruning_ramp_end_step=$(($3 / 2)) --hidden_loss_weight=1 \
     --attention_loss_weight=1 --dropout=0 --checkpoint_every=100 \
     --log_every=50

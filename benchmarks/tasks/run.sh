@@ -56,7 +56,8 @@ for seed in ${SEEDS:-1 2}; do
         sparse_*) finetune $run $name $seed ${run}_more $rate "$teacher" ;;
         # The paper's ramp and rate, within this budget; the same teacher.
         on_task_*) finetune $run $name $seed teacher $rate "$teacher" \
-          --final_sparsity=0.${run#on_task_} --learning_rate_schedule=rewind ;;
+          --final_sparsity=0.${run#on_task_} \
+          --learning_rate_schedule=flat_then_linear ;;
       esac
     done
   done

@@ -33,7 +33,7 @@ def make_step(spec):
     if spec["pruned"]:
         student = prune(student, PruneOnceSchedule(**spec["schedule"]))
     rate = optimizers.learning_rate_schedule(
-        "rewind", 5e-5, 100_000, 1000, 50_000
+        "flat_then_linear", 5e-5, 100_000, 1000, 50_000
     )
     distiller = PretrainingDistiller(
         student,

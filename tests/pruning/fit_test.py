@@ -300,3 +300,35 @@ def test_mirrored_replicas_agree_with_one_device():
         timeout=120,
     )
     assert "replicas agree" in result.stdout, result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("per_execution", [1, 4, 20])
+def test_masks_after_a_step_are_those_of_its_schedule(per_execution):
+    model = model_of(ramp())
+    model.mask_update = "after_step"
+    seen, steps = watch(model), []
+    select = model.pruner.update
+    model.pruner.update = lambda step: (
+        steps.append((step, int(model.optimizer.iterations))),
+        select(step),
+    )[1]
+    fit(model, 20, steps_per_execution=per_execution)
+    assert seen == RAMP
+    selected = {step for step, _ in RAMP}
+    # Of step t, when t + 1 steps are done; never before the first.
+    assert all(done == step + 1 for step, done in steps)
+    assert selected <= {step for step, _ in steps}
+
+
+def test_a_selection_after_the_last_step_is_made_with_after_step_too():
+    model = model_of(ramp())
+    model.mask_update = "after_step"
+    fit(model, 11)
+    assert model.pruner.sparsity() == {"d/kernel": 0.9}
+
+
+def test_an_unknown_mask_update_is_refused():
+    model = model_of(ramp())
+    assert model.mask_update == "before_step"
+    with pytest.raises(ValueError, match="before_step, after_step, not later"):
+        model.mask_update = "later"

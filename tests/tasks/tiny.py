@@ -289,10 +289,17 @@ class Command:
     def printed(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
-    def wait(self) -> int:
-        """Exit code; minus the signal for a process that was killed."""
-        self._process.join(600)
+    def wait(self, seconds: float = 600) -> int | None:
+        """Exit code; minus the signal for a process that was killed.
+
+        None if it still runs after so many seconds.
+        """
+        self._process.join(seconds)
         return self._process.exitcode
+
+    def send(self, number: int) -> None:
+        """Sends the process a signal."""
+        os.kill(self._process.pid, number)
 
     def finish(self) -> str:
         """Waits for success; returns what was printed."""

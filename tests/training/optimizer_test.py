@@ -22,8 +22,10 @@ def test_linear_rate_by_arithmetic():
         np.testing.assert_allclose(rate(step), value, rtol=1e-5, atol=1e-12)
 
 
-def test_rewound_rate_by_arithmetic():
-    rate = learning_rate_schedule("rewind", 5e-5, 100_000, 1000, 50_000)
+def test_flat_then_linear_rate_by_arithmetic():
+    rate = learning_rate_schedule(
+        "flat_then_linear", 5e-5, 100_000, 1000, 50_000
+    )
     expected = {
         0: 0.0,
         500: 2.5e-5,
@@ -37,10 +39,45 @@ def test_rewound_rate_by_arithmetic():
         np.testing.assert_allclose(rate(step), value, rtol=1e-5, atol=1e-12)
 
 
+def rewound(t, n, warmup, begin, end, frequency):
+    """The published code's rate at step t, in its own steps."""
+    ramp = end - begin
+    if t < warmup:
+        return t / warmup
+    if begin <= t < end:
+        taken_back = (t - begin) // frequency * frequency
+        left = n - ramp - t + taken_back
+    elif t < begin:
+        left = n - ramp - t
+    else:
+        left = n - t
+    return left / (n - ramp - warmup)
+
+
+@pytest.mark.parametrize(
+    "begin,warmup", [(0, 1000), (0, 0), (12_000, 2000), (300, 700)]
+)
+def test_rewound_rate_is_the_published_code_s(begin, warmup):
+    n, end, frequency = 100_000, 50_000, 1000
+    rate = learning_rate_schedule(
+        "rewind", 5e-5, n, warmup, end, begin, frequency
+    )
+    steps = {0, 1, 299, 300, 500, 699, 700, 999, 1000, 1999, 2000, 11_999}
+    steps |= {12_000, 12_001, 12_999, 13_000, 30_987, 49_999, 50_000, 50_001}
+    for step in sorted(steps | {80_000, 99_999, 100_000}):
+        expected = 5e-5 * rewound(step, n, warmup, begin, end, frequency)
+        np.testing.assert_allclose(
+            rate(step), expected, rtol=1e-5, atol=1e-12, err_msg=str(step)
+        )
+
+
 def test_steps_outside_the_run_are_refused():
-    with pytest.raises(ValueError, match="not within the 100"):
-        learning_rate_schedule("rewind", 1.0, 100, 10, 100)
-    with pytest.raises(ValueError, match="linear or rewind"):
+    for kind in ("rewind", "flat_then_linear"):
+        with pytest.raises(ValueError, match="not within the 100"):
+            learning_rate_schedule(kind, 1.0, 100, 10, 100)
+    with pytest.raises(ValueError, match="50 is not within the 50"):
+        learning_rate_schedule("rewind", 1.0, 100, 50, 50)
+    with pytest.raises(ValueError, match="linear, rewind, flat_then_linear"):
         learning_rate_schedule("cosine", 1.0, 100)
 
 
@@ -95,9 +132,14 @@ def test_updates_follow_adamw_without_decay_on_norms_and_biases(jit):
         np.testing.assert_allclose(got.numpy(), value, rtol=1e-4, atol=1e-6)
 
 
-def test_optimizer_survives_serialization():
-    optimizer = adamw(learning_rate_schedule("rewind", 1e-3, 10, 1, 5))
+@pytest.mark.parametrize("kind", ["rewind", "flat_then_linear"])
+def test_optimizer_survives_serialization(kind):
+    optimizer = adamw(learning_rate_schedule(kind, 1e-3, 10, 1, 5))
     config = keras.optimizers.serialize(optimizer)
     again = keras.optimizers.deserialize(config)
     assert type(again) is type(optimizer)
-    np.testing.assert_allclose(again._learning_rate(7), 1e-3 * 3 / 5, rtol=1e-5)
+    # 3 steps of 5 - 1, or of 5.
+    steps = {"rewind": 4, "flat_then_linear": 5}[kind]
+    np.testing.assert_allclose(
+        again._learning_rate(7), 1e-3 * 3 / steps, rtol=1e-5
+    )

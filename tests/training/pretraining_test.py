@@ -257,6 +257,49 @@ def test_mixed_precision_stays_near_float32(policy):
         np.testing.assert_allclose(got[name], exact[name], rtol=0.05)
 
 
+@pytest.mark.parametrize("micro", [0, 2])
+@pytest.mark.parametrize("taught", [False, True])
+def test_without_a_masked_token_the_mlm_terms_are_0(micro, taught):
+    x, y = batch()
+    for name in ("mlm_positions", "mlm_labels", "mlm_weights"):
+        y[name] = np.zeros_like(y[name])
+    student, teacher = bert(1), bert(2) if taught else None
+    # The MLM's own, of a slot that is not there, is not read.
+    one = y | {"mlm_weights": np.eye(1, SLOTS).repeat(BATCH, 0)}
+    expected = expected_terms(student, teacher or student, x, one, 2.0)
+    hard = 0.5 if taught else 1.0
+    distiller = PretrainingDistiller(
+        student, teacher, hard, 0.5, micro_batch_size=micro
+    )
+    distiller.compile(keras.optimizers.SGD(0.1))
+    loss = hard * expected["nsp"]
+    if taught:
+        loss += 0.5 * expected["mlm_distillation"]
+        loss += 0.5 * expected["nsp_distillation"]
+    for got in (
+        distiller.test_on_batch(x, y, return_dict=True),
+        distiller.train_on_batch(x, y, return_dict=True),
+    ):
+        assert got["mlm"] == 0 and got["mlm_accuracy"] == 0
+        np.testing.assert_allclose(got["loss"], loss, rtol=1e-4)
+    for weight in student.weights:
+        assert np.isfinite(weight.numpy()).all(), weight.name
+
+
+def test_a_batch_without_a_masked_token_does_not_count_in_the_mean():
+    x, y = batch()
+    none = y | {"mlm_weights": np.zeros_like(y["mlm_weights"])}
+    none |= {"mlm_labels": np.zeros_like(y["mlm_labels"])}
+    distiller = PretrainingDistiller(bert(1), hard_loss_weight=1.0)
+    distiller.compile("sgd")
+    alone = distiller.test_on_batch(x, y, return_dict=True)["mlm"]
+    data = tf.data.Dataset.from_tensors((x, y)).concatenate(
+        tf.data.Dataset.from_tensors((x, none))
+    )
+    both = distiller.evaluate(data, verbose=0, return_dict=True)["mlm"]
+    np.testing.assert_allclose(both, alone, rtol=1e-6)
+
+
 def test_vocabularies_of_unequal_size_are_refused():
     with pytest.raises(ValueError, match="60 tokens and the teacher's 61"):
         PretrainingDistiller(bert(1), bert(2, vocabulary_size=61))

@@ -53,7 +53,7 @@ def settings(data, model, tmp_path):
         schedule=PruneOnceSchedule(0.0, 0.75, 0, 6, 10, 2),
         pruning={},
         ramp_end_step=6,
-        learning_rate_schedule="rewind",
+        learning_rate_schedule="flat_then_linear",
         checkpoint_every=5,
         log_every=3,
     )

@@ -103,10 +103,10 @@ def main(argv):
     _check_quantization()
     if FLAGS.final_sparsity:
         more |= _pruning_on_the_task()
-    elif FLAGS.learning_rate_schedule == "rewind":
+    elif FLAGS.learning_rate_schedule != "linear":
         raise app.UsageError(
-            "--learning_rate_schedule=rewind needs --final_sparsity: its rate "
-            "is flat while sparsity rises."
+            f"--learning_rate_schedule={FLAGS.learning_rate_schedule} needs "
+            "--final_sparsity: its rate depends on when sparsity rises."
         )
     from tf_pof.tasks import program
 

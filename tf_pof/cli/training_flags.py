@@ -106,9 +106,10 @@ def define(
     flags.DEFINE_enum(
         "learning_rate_schedule",
         learning_rate_schedule,
-        ["linear", "rewind"],
-        "linear: warm-up, then linear to 0. rewind: warm-up, flat until "
-        "--pruning_ramp_end_step, then linear to 0.",
+        ["linear", "rewind", "flat_then_linear"],
+        "linear: warm-up, then linear to 0. rewind: a linear fall that is "
+        "taken back at each selection until --pruning_ramp_end_step. "
+        "flat_then_linear: flat until that step, then linear to 0.",
     )
     flags.DEFINE_float(
         "warmup_fraction",
@@ -141,8 +142,10 @@ def define(
     flags.DEFINE_enum(
         "precision",
         "float32",
-        ["float32", "mixed_bfloat16", "mixed_float16"],
-        "Precision of the forward and backward pass.",
+        ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        "Precision of the forward and backward pass. auto: mixed_bfloat16 "
+        "where the processor, GPU or TPU has instructions for it, else "
+        "float32; a run that goes on keeps its own.",
     )
     flags.DEFINE_bool("jit_compile", False, "Compile the step with XLA.")
     flags.DEFINE_enum(
@@ -261,6 +264,13 @@ def define_pruning(
         frequency,
         f"Steps between selections{by_default}.",
         lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "mask_update",
+        "before_step",
+        ["before_step", "after_step"],
+        "Whether masks are what the schedule says at step t before that step "
+        "or after it, as in the paper's code.",
     )
     flags.DEFINE_bool(
         "keep_pruned_values",

@@ -6,6 +6,7 @@ from tf_pof._keras import keras
 from tf_pof.distillation.classes import require_same_order
 from tf_pof.distillation.internal_losses import InternalLosses
 from tf_pof.distillation.plain_labels import PlainLabels
+from tf_pof.distillation.sums import ordered_gradients, ordered_sum
 from tf_pof.pruning.fit import PruningMixin, pruner_of
 
 
@@ -45,6 +46,7 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
         hidden_loss_weight: float = 0.0,
         attention_loss_weight: float = 0.0,
         micro_batch_size: int = 0,
+        mask_update: str = "before_step",
         **kwargs,
     ):
         """Initializes the distiller.
@@ -66,11 +68,12 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
             micro_batch_size: examples a replica looks at together; gradients
                 of the micro batches of a batch are summed before the
                 optimizer step. 0 for the whole batch.
+            mask_update: when masks are selected, see `PruningMixin`.
 
         Raises:
-            ValueError: for a weight or temperature out of range, or a teacher
-                that shares variables with the student or has its classes in
-                another order.
+            ValueError: for a weight or temperature out of range, an unknown
+                mask_update, or a teacher that shares variables with the
+                student or has its classes in another order.
         """
         super().__init__(**kwargs)
         if temperature <= 0:
@@ -114,6 +117,7 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
         object.__setattr__(self, "_views", views)
         object.__setattr__(self, "_internals", internals)
         self.pruner = pruner_of(student)
+        self.mask_update = mask_update
         self._means = {
             name: keras.metrics.Mean(name=name) for name in self.reports()
         }
@@ -212,21 +216,16 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
         variables = self.trainable_variables
 
         def gradients_of(batch):
-            with tf.GradientTape() as tape:
+            def forward():
                 loss, terms = self.loss_terms(
                     *batch, normalizers, training=True
                 )
                 scaled = loss
                 if isinstance(self.optimizer, _LossScaleOptimizer):
                     scaled = self.optimizer.get_scaled_loss(loss)
-            gradients = tape.gradient(
-                scaled,
-                variables,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-            # Dense, because a tied decoder's are: one kind for all sums.
-            gradients = [tf.convert_to_tensor(g) for g in gradients]
-            return gradients, terms | {"loss": loss}
+                return scaled, terms | {"loss": loss}
+
+            return ordered_gradients(forward, variables)
 
         gradients, logs = self._accumulate(gradients_of, (x, y, sample_weight))
         if isinstance(self.optimizer, _LossScaleOptimizer):
@@ -246,7 +245,7 @@ class Distiller(PlainLabels, PruningMixin, keras.Model):
 
     def weigh(self, terms) -> tf.Tensor:
         """Sum of the terms that have a weight, times it; scalar float32."""
-        return tf.add_n(
+        return ordered_sum(
             [w * terms[k] for k, w in self.loss_weights.items() if k in terms]
         )
 

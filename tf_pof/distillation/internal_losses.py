@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tf_pof._keras import keras
+from tf_pof.distillation.sums import ordered_sum
 from tf_pof.models.bert import with_internals
 
 
@@ -88,7 +89,7 @@ class InternalLosses:
                 mask * _mean_square(a - b)
                 for a, b in zip(ours, theirs[:: self.stride])
             ]
-            result["hidden"] = tf.add_n(
+            result["hidden"] = ordered_sum(
                 [tf.reduce_sum(e) for e in errors]
             ) / (num_tokens * len(errors))
         if "attention" in self.terms:
@@ -97,7 +98,7 @@ class InternalLosses:
             # Scores of padding keys are about -1e9 in both: leave them out.
             keys = mask[:, None, None, :]
             lengths = tf.maximum(tf.reduce_sum(mask, -1, keepdims=True), 1.0)
-            total = tf.add_n(
+            total = ordered_sum(
                 [
                     tf.reduce_sum(
                         mask

@@ -14,6 +14,10 @@ from tf_pof.pruning.layer import PruneOnce
 from tf_pof.pruning.pruner import UNKNOWN, Pruner
 
 
+# By how many steps a selection comes after the schedule's step.
+_MASK_UPDATES = ("before_step", "after_step")
+
+
 class PruningMixin:
     """Makes fit and train_on_batch of a keras.Model prune by schedule.
 
@@ -23,6 +27,11 @@ class PruningMixin:
     a selection at the very end of training is not missed. With
     steps_per_execution > 1 an execution is split at the selections, exactly.
 
+    That is what `mask_update` "before_step" means. With "after_step" a
+    selection comes one step later: after training step t masks become what the
+    schedule says at t, so that the first step is always dense, as in the
+    paper's own code.
+
     Steps are those of the optimizer, counted by `pruner.step`, which belongs to
     the pruned model: it goes on where it is, whatever optimizer comes. Assign
     0 to it to begin the schedule anew. A fit that ends before the schedule's
@@ -30,6 +39,21 @@ class PruningMixin:
     """
 
     pruner: Pruner | None = None
+    _mask_lag = 0
+
+    @property
+    def mask_update(self) -> str:
+        """When masks are selected: "before_step" or "after_step"."""
+        return _MASK_UPDATES[self._mask_lag]
+
+    @mask_update.setter
+    def mask_update(self, value: str) -> None:
+        if value not in _MASK_UPDATES:
+            raise ValueError(
+                f"mask_update must be one of {', '.join(_MASK_UPDATES)}, not "
+                f"{value}."
+            )
+        self._mask_lag = _MASK_UPDATES.index(value)
 
     def fit(self, *args, **kwargs):
         history = super().fit(*args, **kwargs)
@@ -71,9 +95,13 @@ class _PruningTrainFunction:
 
     def _select(self) -> int:
         pruner = self._model.pruner
-        step = pruner.step
-        if step != self._selected_before:
+        # Before the first step nothing is due with a lag.
+        lag = self._model._mask_lag
+        step = pruner.step - lag
+        if step >= 0 and step != self._selected_before:
             pruner.update(step)
+            # It counts training steps; `update` notes the schedule's.
+            pruner.step = step + lag
             self._selected_before = step
         return step
 

@@ -19,7 +19,7 @@ from tf_pof.tasks import registry, scoring, summary, trained
 from tf_pof.tasks.settings import Settings
 from tf_pof.tasks.task import Task
 from tf_pof.training import checkpoint, ending, fingerprints, loop, report
-from tf_pof.training import run_folder, strategy as strategies
+from tf_pof.training import precision, run_folder, strategy as strategies
 
 
 def run(settings: Settings, console: rich.console.Console) -> dict:
@@ -50,6 +50,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
 
 def _run(settings, strategy, chief, console):
     began = time.monotonic()
+    settings = precision.decide(settings, console)
     longer = run_folder.check(settings)
     finished = report.read(settings, summary.Report)
     if finished:

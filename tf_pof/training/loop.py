@@ -74,6 +74,7 @@ def train(
         ValueError: on divergence, or for a checkpoint that does not fit.
         OSError: if something cannot be written, or memory is short.
     """
+    strategies.fix_order_of_sums()
     strategy = distiller.distribute_strategy
     chief = strategies.is_chief(strategy)
     with strategy.scope():

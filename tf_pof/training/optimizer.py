@@ -7,6 +7,9 @@ import tensorflow as tf
 # Names of variables that are not decayed: norms and biases.
 _NO_DECAY = ("layer_norm", "bias")
 
+# Kinds of `learning_rate_schedule`.
+SCHEDULES = ("linear", "rewind", "flat_then_linear")
+
 
 @keras.utils.register_keras_serializable(package="tf_pof")
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -51,33 +54,121 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+@keras.utils.register_keras_serializable(package="tf_pof")
+class RewindingLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """Warm-up, a fall that is taken back at each selection, then to zero.
+
+    With N = train_steps, a ramp of R = ramp_end_step - ramp_begin_step steps
+    from b = ramp_begin_step on, selections every f steps and a warm-up of W,
+    the rate at step t, 0-based, is
+
+        peak * t / W                                        while t < W
+        peak * (N - R - t) / (N - R - W)                    before the ramp
+        peak * (N - R - b - (t - b) mod f) / (N - R - W)    in the ramp
+        peak * (N - t) / (N - R - W)                        after it
+
+    So the ramp takes no part of the fall, and with b < W its rate is a little
+    above the peak. Zafrir et al. 2021 describe this as learning-rate
+    rewinding; the formula is that of their published code.
+    """
+
+    def __init__(
+        self,
+        peak,
+        train_steps,
+        warmup_steps=0,
+        ramp_begin_step=0,
+        ramp_end_step=0,
+        frequency=1,
+    ):
+        if not 0 <= ramp_begin_step <= ramp_end_step < max(train_steps, 1):
+            raise ValueError(
+                "The learning rate is rewound from step "
+                f"{ramp_begin_step} to step {ramp_end_step}, which is not "
+                f"within the {train_steps} training steps."
+            )
+        falling = train_steps - (ramp_end_step - ramp_begin_step)
+        if not 0 <= warmup_steps < falling:
+            raise ValueError(
+                f"warmup_steps {warmup_steps} is not within the {falling} "
+                f"training steps that are outside the sparsity's ramp."
+            )
+        if frequency < 1:
+            raise ValueError(f"frequency is {frequency}, but must be >= 1.")
+        self.peak = peak
+        self.train_steps = train_steps
+        self.warmup_steps = warmup_steps
+        self.ramp_begin_step = ramp_begin_step
+        self.ramp_end_step = ramp_end_step
+        self.frequency = frequency
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        begin, end = self.ramp_begin_step, self.ramp_end_step
+        falling = self.train_steps - (end - begin)
+        # Steps of the fall that lie behind.
+        past = tf.where(
+            step < end,
+            begin + (step - begin) % self.frequency,
+            step - (end - begin),
+        )
+        past = tf.where(step < begin, step, past)
+        rate = tf.maximum(falling - past, 0.0) / (falling - self.warmup_steps)
+        rising = step / max(self.warmup_steps, 1)
+        return self.peak * tf.where(step < self.warmup_steps, rising, rate)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "train_steps": self.train_steps,
+            "warmup_steps": self.warmup_steps,
+            "ramp_begin_step": self.ramp_begin_step,
+            "ramp_end_step": self.ramp_end_step,
+            "frequency": self.frequency,
+        }
+
+
 def learning_rate_schedule(
     kind: str,
     peak: float,
     train_steps: int,
     warmup_steps: int = 0,
     ramp_end_step: int = 0,
-) -> LearningRate:
+    ramp_begin_step: int = 0,
+    frequency: int = 1,
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate of a run.
 
     Args:
         kind: "linear": warm-up, then linear to 0 at `train_steps` (teacher
-            preparation). "rewind": warm-up, flat at the peak until
-            `ramp_end_step`, then linear to 0: the rate that dense training had
-            is kept while sparsity rises (Zafrir et al. 2021, section 3.2).
+            preparation). "rewind": `RewindingLearningRate`, as the paper's
+            code has it (Zafrir et al. 2021, section 3.2). "flat_then_linear":
+            warm-up, flat at the peak until `ramp_end_step`, then linear to 0.
         peak: largest rate.
         train_steps: optimizer steps of the run.
         warmup_steps: steps of linear rise from 0.
-        ramp_end_step: last step of the sparsity ramp, read by "rewind".
+        ramp_end_step: last step of the sparsity ramp; "linear" has none.
+        ramp_begin_step: its first step, read by "rewind".
+        frequency: steps between selections, read by "rewind".
 
     Raises:
         ValueError: for an unknown kind or steps outside the run.
     """
-    if kind not in ("linear", "rewind"):
+    if kind not in SCHEDULES:
         raise ValueError(
-            f"The learning rate schedule must be linear or rewind, not {kind}."
+            f"The learning rate schedule must be one of {', '.join(SCHEDULES)}"
+            f", not {kind}."
         )
-    flat_steps = ramp_end_step if kind == "rewind" else 0
+    if kind == "rewind":
+        return RewindingLearningRate(
+            peak,
+            train_steps,
+            warmup_steps,
+            ramp_begin_step,
+            ramp_end_step,
+            frequency,
+        )
+    flat_steps = ramp_end_step if kind == "flat_then_linear" else 0
     return LearningRate(peak, train_steps, warmup_steps, flat_steps)
 
 

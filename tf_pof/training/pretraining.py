@@ -78,6 +78,7 @@ class PretrainingDistiller(Distiller):
         return {
             "examples": count,
             "tokens": tf.cast(tf.reduce_sum(x["padding_mask"]), tf.float32),
+            # 0 where no token is masked: the MLM terms are 0 then.
             "predictions": tf.reduce_sum(y["mlm_weights"]),
         }
 
@@ -118,13 +119,17 @@ class PretrainingDistiller(Distiller):
             rest = tf.maximum(num_tokens - num_slots, 0)
             parts.append((slice(num_slots, None), False, rest))
         loss, terms = 0.0, {}
+        decoder = _decoder(self.student, student, order)
+        other = teacher and _decoder(self.teacher, teacher, order)
         for rows, labelled, num_rows in parts:
             partial, sums = chunked_loss(
-                _decoder(self.student, student, order[rows]),
-                teacher and _decoder(self.teacher, teacher, order[rows]),
+                decoder(rows),
+                other and other(rows),
                 labels[rows] if labelled else None,
-                is_masked[rows] / normalizers["predictions"],
-                is_token[rows] / normalizers["tokens"],
+                tf.math.divide_no_nan(
+                    is_masked[rows], normalizers["predictions"]
+                ),
+                tf.math.divide_no_nan(is_token[rows], normalizers["tokens"]),
                 weights=(
                     self.loss_weights.get("mlm", 0.0),
                     self.loss_weights.get("mlm_distillation", 0.0),
@@ -140,22 +145,27 @@ class PretrainingDistiller(Distiller):
                 terms[name] = terms.get(name, 0.0) + value
         result = {
             "mlm": terms["hard"],
-            "mlm_accuracy": terms["correct"] / normalizers["predictions"],
+            "mlm_accuracy": tf.math.divide_no_nan(
+                terms["correct"], normalizers["predictions"]
+            ),
         }
         if teacher is not None:
             result["mlm_distillation"] = terms["distillation"]
         return loss, result
 
 
-def _decoder(model, outputs, rows) -> Decoder:
+def _decoder(model, outputs, order):
+    """A function from slices of `order` to the decoder of those rows."""
     hidden = outputs["mlm_hidden"]
     flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
     table = model.get_layer("token_embedding")
-    # convert_to_tensor: outside its layer the variable is float32.
+    # Outside its layer the variable is float32. It is read once, so that the
+    # gradients of all rows are added first and that of the embedding then:
+    # TensorFlow would add all of them at once, in any order (see `sums`).
     kernel, bias = map(
         tf.convert_to_tensor, (table.embeddings, table.output_bias)
     )
-    return Decoder(tf.gather(flat, rows), kernel, bias)
+    return lambda rows: Decoder(tf.gather(flat, order[rows]), kernel, bias)
 
 
 def _ordered_tokens(x, y):

@@ -14,7 +14,7 @@ from tf_pof.data import inputs, records, vocabulary
 from tf_pof.models import resolve as models, saving
 from tf_pof.pruning.wrapper import prune
 from tf_pof.training import checkpoint, ending, fingerprints, loop, report
-from tf_pof.training import run_folder, strategy as strategies
+from tf_pof.training import precision, run_folder, strategy as strategies
 from tf_pof.training.pretraining import PretrainingDistiller
 from tf_pof.training.settings import Name, Steps, TrainingSettings
 
@@ -70,6 +70,7 @@ def run(settings: Settings, console: rich.console.Console) -> dict:
 def _run(settings, strategy, chief, console):
     began = time.monotonic()
     meta = records.verify(settings.data)
+    settings = precision.decide(settings, console)
     longer = run_folder.check(settings)
     finished = report.read(settings)
     if finished:

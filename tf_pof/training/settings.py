@@ -63,7 +63,12 @@ class TrainingSettings:
     schedule: Any = None
     pruning: dict[str, Any] | None = None
     ramp_end_step: Steps = 0
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    # See `PruningMixin`.
+    mask_update: Literal["before_step", "after_step"] = "before_step"
+    # A Keras policy; "auto" is decided by `precision.decide`.
+    precision: Literal[
+        "auto", "float32", "mixed_bfloat16", "mixed_float16"
+    ] = "float32"
     jit_compile: bool = False
     strategy: Literal[strategies.NAMES] = "default"
     checkpoint_every: SomeSteps = 1000
@@ -133,13 +138,20 @@ class TrainingSettings:
     def noted(self) -> dict[str, Any] | None:
         """What that file has: the identity, and more; None without one.
 
+        A run of an older version is told in today's words.
+
         Raises:
             ValueError: if it is no JSON object.
             OSError: if it cannot be read.
         """
         if not os.path.exists(self.path):
             return None
-        return untrusted.read_json(self.path)
+        noted = untrusted.read_json(self.path)
+        if isinstance(noted, dict) and "mask_update" not in noted:
+            noted["mask_update"] = "before_step"
+            if noted.get("learning_rate_schedule") == "rewind":
+                noted["learning_rate_schedule"] = "flat_then_linear"
+        return noted
 
     def model_overrides(self) -> dict[str, float]:
         """Fields of BertConfig that the run sets."""
@@ -156,6 +168,7 @@ class TrainingSettings:
             "hidden_loss_weight": self.hidden_loss_weight,
             "attention_loss_weight": self.attention_loss_weight,
             "micro_batch_size": self.micro_batch_size,
+            "mask_update": self.mask_update,
         }
 
     def optimizer(self) -> keras.optimizers.Optimizer:
@@ -167,6 +180,8 @@ class TrainingSettings:
                 self.train_steps,
                 round(self.warmup_fraction * self.train_steps),
                 self.ramp_end_step,
+                getattr(self.schedule, "begin_step", 0),
+                getattr(self.schedule, "frequency", 1),
             ),
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
