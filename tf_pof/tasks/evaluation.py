@@ -20,6 +20,7 @@ from tf_pof.tasks import registry, scoring, trained
 from tf_pof.tasks.classification import is_numbered
 from tf_pof.tasks.features import Features
 from tf_pof.tasks.task import Task
+from tf_pof.training import strategy as strategies
 
 
 class Scored(Protocol):
@@ -161,6 +162,8 @@ def run(
         OSError: if something cannot be read or written.
     """
     check_output(output)
+    # As in the run that trained it, so that its own figures come out.
+    strategies.fix_order_of_sums()
     keras.mixed_precision.set_global_policy(precision)
     return evaluate(
         trained.load(spec),
