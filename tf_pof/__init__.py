@@ -6,6 +6,7 @@ when a name below is first used.
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 
@@ -36,8 +37,10 @@ elif os.environ.setdefault("TF_USE_LEGACY_KERAS", "1").lower() not in (
         "TF_USE_LEGACY_KERAS=1, or leave it unset."
     )
 
-# Keras finds our layers by it once it is imported, now or later.
-importlib.import_module("tf_pof._registry").install()
+# Keras finds our layers by it once it is imported, now or later. While a wheel
+# is built, which imports this too, no requirement is there.
+if importlib.util.find_spec("wrapt"):
+    importlib.import_module("tf_pof._registry").install()
 
 
 def __getattr__(name):
