@@ -134,12 +134,21 @@ def test_killed_anywhere_a_set_is_the_old_or_the_new_one(tmp_path, call):
     assert seen == ({"new"} if call == "unlink" else {"old", "new"})
 
 
-def test_a_note_that_names_other_folders_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "note, sentence",
+    [
+        ({"rename": [], "remove": ["../victim"]}, "files of other folders"),
+        ({"rename": [".."], "remove": []}, "files of other folders"),
+        ({"rename": 5, "remove": []}, "wrong 'rename'"),
+        ({}, "lacks 'rename'"),
+        ([], "rename.json does not hold what it should"),
+    ],
+)
+def test_a_note_that_we_did_not_write_is_refused(note, sentence, tmp_path):
     staging = tmp_path / ".tf_pof-evil"
     staging.mkdir()
-    note = {"rename": [], "remove": ["../victim"]}
     (staging / "rename.json").write_text(json.dumps(note))
-    with pytest.raises(OSError, match="names files of other folders"):
+    with pytest.raises((OSError, ValueError), match=sentence):
         files.recover(tmp_path)
 
 

@@ -18,9 +18,18 @@ import shutil
 import socket
 import tempfile
 
+from tf_pof import untrusted
+
 # Folders in which sets of files wait for their names.
 _STAGING = ".tf_pof-"
 _NOTE = "rename.json"
+
+
+class _Note(untrusted.Schema):
+    """What a crash has left to be done."""
+
+    rename: list[str]
+    remove: list[str]
 
 
 def write_bytes(path: str | os.PathLike, contents: bytes) -> None:
@@ -106,9 +115,9 @@ def write_set(
         staging = tempfile.mkdtemp(dir=folder, prefix=_STAGING)
         try:
             _write_all(staging, files)
-            note = {"rename": sorted(files), "remove": sorted(remove)}
+            note = _Note(rename=sorted(files), remove=sorted(remove))
             # From here on the new set is what the folder holds.
-            write_json(os.path.join(staging, _NOTE), note)
+            write_json(os.path.join(staging, _NOTE), note.model_dump())
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
@@ -135,11 +144,12 @@ def _recover_locked(folder):
             # The crash came before the set was complete.
             shutil.rmtree(staging, ignore_errors=True)
             continue
-        with open(path, encoding="utf-8") as file:
-            note = json.load(file)
-        names = [*note["rename"], *note["remove"]]
-        if any(os.path.basename(name) != name for name in names):
-            raise OSError(f"{path} names files of other folders: remove it.")
+        note = untrusted.read_json(path, _Note)
+        for name in (*note.rename, *note.remove):
+            if os.path.basename(name) != name or name in ("", ".", ".."):
+                raise OSError(
+                    f"{path} names files of other folders: remove it."
+                )
         _finish(folder, staging, note)
 
 
@@ -155,11 +165,11 @@ def _stagings(folder) -> Iterator[str]:
 
 
 def _finish(folder, staging, note):
-    for name in note["rename"]:
+    for name in note.rename:
         # Absent: it was renamed before the crash.
         with contextlib.suppress(FileNotFoundError):
             os.replace(os.path.join(staging, name), os.path.join(folder, name))
-    for name in note["remove"]:
+    for name in note.remove:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
     _sync_folder(folder)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import os
 import re
 import resource
@@ -14,7 +13,7 @@ import rich.console
 import rich.table
 
 from tf_pof._keras import keras
-from tf_pof import files
+from tf_pof import files, untrusted
 from tf_pof.data import tokenizer_files
 from tf_pof.export import encodings, metadata, parity, size
 from tf_pof.export.convert import convert
@@ -159,8 +158,7 @@ def load(spec: str) -> tuple[QuantizedModel, dict]:
     provenance = dict(getattr(model, "sparsity", None) or {})
     path = os.path.join(spec, "settings.json")
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            provenance.setdefault("quantization", json.load(file))
+        provenance.setdefault("quantization", untrusted.read_json(path))
     return model, provenance
 
 
