@@ -177,6 +177,19 @@ def test_what_was_never_finished_is_removed_and_nothing_else(folder):
     assert names(folder) == sorted(name.split("/")[0] for name in mine)
 
 
+def test_what_another_worker_is_writing_stays_while_the_chief_saves(folder):
+    _, _, keeper = restored(folder)
+    theirs = folder / "discard_1" / "ckpt-11_temp"
+    theirs.mkdir(parents=True)
+    (theirs / "part").write_text("x")
+    set_step(keeper._model, 11)
+    keeper.save()
+    assert (theirs / "part").exists()
+    # A worker that was killed there is tidied up after at the next start.
+    restored(folder)
+    assert not (folder / "discard_1").exists()
+
+
 def test_dropping_all_drops_the_folder(folder):
     checkpoint.drop(str(folder))
     assert not folder.exists()

@@ -49,9 +49,10 @@ def start(data, model, output, name, **environment):
 
 
 def finish(*processes):
-    for process in processes:
-        printed, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, printed
+    """Waits for success; the failure of one is told with what all printed."""
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert not any(codes), "\n".join([str(codes), *printed])
 
 
 def free_ports(count):

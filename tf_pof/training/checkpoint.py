@@ -13,12 +13,13 @@ from tf_pof._keras import keras
 from tf_pof.training.strategy import is_chief
 
 _INDEX = re.compile(r"ckpt-(\d{1,10})\.index")
-# What TensorFlow writes before a checkpoint has its index, and the folders
-# that other workers write to.
+# What TensorFlow writes before a checkpoint has its index.
 _UNFINISHED = re.compile(
     r"(ckpt-\d+)(_temp|\.(index|data-\d+-of-\d+)(\.tempstate\d+)?)"
-    r"|checkpoint\.tmp\w+|discard_\d+"
+    r"|checkpoint\.tmp\w+"
 )
+# Where the workers write that are not the chief.
+_DISCARD = re.compile(r"discard_\d+")
 _STATE = "checkpoint"
 _KEPT = 2
 
@@ -70,6 +71,9 @@ class Checkpointer:
             self._own_folder = os.path.join(folder, f"discard_{worker}")
         self.latest: str | None = next(iter(prefixes(folder)), None)
         self.tidy()
+        if self._is_chief:
+            # Later they are others' to remove, who may still write there.
+            _remove_discarded(folder)
         self._write_state()
         self._manager = tf.train.CheckpointManager(
             self._checkpoint,
@@ -184,6 +188,7 @@ def drop(folder: str) -> None:
     for prefix in prefixes(folder):
         _remove(f"{prefix}.index")
     _remove_unfinished(folder)
+    _remove_discarded(folder)
     _remove(os.path.join(folder, _STATE))
     with contextlib.suppress(OSError):
         os.rmdir(folder)
@@ -197,6 +202,13 @@ def _remove_unfinished(folder):
         is_whole = match[3] and not match[4] and match[1] in finished
         if not is_whole:
             _remove(os.path.join(folder, match[0]))
+
+
+def _remove_discarded(folder):
+    if os.path.isdir(folder):
+        for name in os.listdir(folder):
+            if _DISCARD.fullmatch(name):
+                _remove(os.path.join(folder, name))
 
 
 def _remove(path):
