@@ -152,13 +152,6 @@ def test_a_note_that_we_did_not_write_is_refused(note, sentence, tmp_path):
         files.recover(tmp_path)
 
 
-def test_a_name_for_a_backup_is_one_that_is_not_taken(tmp_path):
-    (tmp_path / "x.old").mkdir()
-    (tmp_path / "x.old.1").symlink_to("nowhere")
-    name = files.unused_name(tmp_path / "x", ".old")
-    assert name == str(tmp_path / "x.old.2")
-
-
 @pytest.mark.parametrize("path", ["", " ", "/", "file", "file/x", "/proc/x"])
 def test_outputs_that_cannot_be_folders_are_refused(
     path, tmp_path, monkeypatch

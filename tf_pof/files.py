@@ -213,14 +213,6 @@ def _umask() -> int:
     return mask
 
 
-def unused_name(path: str | os.PathLike, suffix: str) -> str:
-    """`path` + `suffix`, or with a number behind it if that exists."""
-    candidate, number = f"{os.fspath(path)}{suffix}", 1
-    while os.path.lexists(candidate):
-        candidate, number = f"{os.fspath(path)}{suffix}.{number}", number + 1
-    return candidate
-
-
 def require_file_path(path: str, what: str) -> None:
     """Makes sure, before any work, that a file can be written at `path`.
 
