@@ -26,9 +26,10 @@ def quiet_import() -> Iterator[None]:
     """No word of a first import of TensorFlow, unless the user asked for it.
 
     TensorFlow prints some lines before it heeds its log level, which becomes
-    that of errors where the user has set none.
+    that of fatal errors where the user has set none: it calls a machine without
+    a GPU an error. Python's exceptions say what goes wrong.
     """
-    asked = os.environ.setdefault(_LEVEL, "2") not in ("2", "3")
+    asked = os.environ.setdefault(_LEVEL, "3") not in ("2", "3")
     if asked or "tensorflow" in sys.modules:
         yield
         return

@@ -104,6 +104,8 @@ REFUSED = [
     (["--temprature=1"], "temperature"),
     (["--evaluate_every=-7"], "--evaluate_every=-7"),
     (["--evaluate_every=year"], "--evaluate_every=year"),
+    (["--pattern=99999999999x1", "--final_sparsity=.9", "--train_steps=9"],
+     "99999999999x1"),
     (["--pattern=3y4", "--final_sparsity=.9", "--train_steps=9"], "3y4"),
     (["--hard_loss_weight=0", "--distillation_weight=0", "--teacher=x"],
      "are all 0"),

@@ -111,7 +111,8 @@ def main(argv):
     from tf_pof.tasks import program
 
     fields = dataclasses.fields(program.Settings)
-    settings = program.Settings(**(training_flags.values(fields) | more))
+    given = training_flags.values(fields) | more
+    settings = common.usage(program.Settings, **given)
     program.run(settings, rich.console.Console())
 
 

@@ -340,7 +340,8 @@ def pretraining_settings(**more):
     """
     from tf_pof.training.program import Settings
 
-    return Settings(**(values(dataclasses.fields(Settings)) | more))
+    given = values(dataclasses.fields(Settings)) | more
+    return common.usage(Settings, **given)
 
 
 def pruning() -> dict:
